@@ -1,0 +1,1 @@
+"""Make one-step generators: data, teachers and Score identity Distillation."""

@@ -1,0 +1,144 @@
+"""Build the emoji data set: npm packages -> rendered pictures with captions.
+
+    OUT/packages/*.tgz          as npm serves them, checked against `SOURCES`
+    OUT/noto-64.safetensors     pictures uint8 [N, 64, 64, 3], their names in the metadata
+
+Every finished file is kept, so that a stopped build goes on where it was.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from distill.emoji_sources import SOURCES, Source, kept_names
+from sidestep.errors import BackendUnavailable, InvalidData
+from sidestep.files import atomic_path, sha256
+
+
+@dataclass(frozen=True)
+class EmojiSet:
+    """Pictures of one style: uint8 [N, size, size, 3] on white, and the N icon names."""
+
+    style: str
+    names: list[str]
+    pictures: NDArray[np.uint8]
+
+
+def build(out: Path, *, size_px: int = 64) -> list[EmojiSet]:
+    """Fetch, render and store all four icon sets; return them.
+
+    Raises InvalidData if a package does not match its checksum.
+    """
+    if not 16 <= size_px <= 512:
+        raise InvalidData(f"--size is {size_px}; it must be between 16 and 512 pixels")
+    return [_build_set(source, out, size_px) for source in SOURCES]
+
+
+def load(folder: Path, *, size_px: int = 64) -> list[EmojiSet]:
+    """Read a finished data set; raises InvalidData naming the missing or damaged file."""
+    return [_read_set(source, _shard(folder, source, size_px)) for source in SOURCES]
+
+
+def _shard(folder: Path, source: Source, size_px: int) -> Path:
+    return folder / f"{source.style}-{size_px}.safetensors"
+
+
+def _build_set(source: Source, out: Path, size_px: int) -> EmojiSet:
+    shard = _shard(out, source, size_px)
+    if shard.exists():
+        try:
+            return _read_set(source, shard)
+        except InvalidData:
+            shard.unlink()  # from an older version or damaged: rendered again below
+    icons = _read_icons(_fetch(source, out / "packages"))
+    names = kept_names({name for name, icon in icons["icons"].items() if not icon.get("hidden")})
+    svgs = [_svg(icons, name) for name in names]
+    with ProcessPoolExecutor() as pool:
+        rows = pool.map(_render, svgs, [size_px] * len(svgs), chunksize=32)
+        pictures = np.stack(list(tqdm(rows, source.style, total=len(svgs), unit="picture")))
+    with atomic_path(shard) as temporary:
+        metadata = {"names": json.dumps(names), "package": f"{source.package}@{source.version}"}
+        save_file({"pictures": pictures}, temporary, metadata=metadata)
+    return EmojiSet(source.style, names, pictures)
+
+
+def _read_set(source: Source, shard: Path) -> EmojiSet:
+    if not shard.exists():
+        raise InvalidData(f"{shard} is missing; run: sidestep data emoji --out {shard.parent}")
+    try:
+        with safe_open(shard, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("package") != f"{source.package}@{source.version}":
+                raise InvalidData(f"{shard} was built from {metadata.get('package')}; delete it")
+            return EmojiSet(source.style, json.loads(metadata["names"]), file.get_tensor("pictures"))
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InvalidData(f"{shard} is damaged ({error}); delete it and build again") from error
+
+
+def _fetch(source: Source, folder: Path) -> Path:
+    """Bring one package from npm unless it is here already; its checksum is checked either way."""
+    archive = folder / source.archive
+    if not archive.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            command = ["npm", "pack", "--silent", f"{source.package}@{source.version}"]
+            try:
+                subprocess.run(command, cwd=temporary, check=True, capture_output=True, text=True)
+            except FileNotFoundError as error:
+                message = f"npm is not installed; install Node.js or put {source.archive} in {folder}"
+                raise InvalidData(message) from error
+            except subprocess.CalledProcessError as error:
+                reason = error.stderr.strip().splitlines()
+                raise InvalidData(
+                    f"npm could not fetch {source.package}: {reason[-1] if reason else 'no reason'}"
+                ) from error
+            (Path(temporary) / source.archive).replace(archive)
+    if (found := sha256(archive)) != source.sha256:
+        raise InvalidData(f"{archive} has sha256 {found}, not {source.sha256}; delete it and retry")
+    return archive
+
+
+def _read_icons(archive: Path) -> dict[str, Any]:
+    with tarfile.open(archive) as tar:
+        member = tar.extractfile("package/icons.json")
+        if member is None:
+            raise InvalidData(f"{archive} holds no package/icons.json")
+        icons: dict[str, Any] = json.load(member)
+        return icons
+
+
+def _svg(icons: dict[str, Any], name: str) -> str:
+    icon = icons["icons"][name]
+    width, height = (icon.get(side, icons[side]) for side in ("width", "height"))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="0 0 {width} {height}">{icon["body"]}</svg>'
+    )
+
+
+def _render(svg: str, size_px: int) -> NDArray[np.uint8]:
+    """Draw an SVG on white; uint8 [size, size, 3]."""
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise BackendUnavailable("resvg-py", "data") from error
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size_px, height=size_px)
+    drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    page = Image.new("RGBA", (size_px, size_px), "white")
+    page.alpha_composite(drawn.resize((size_px, size_px)) if drawn.size != page.size else drawn)
+    return np.asarray(page.convert("RGB"))

@@ -1,0 +1,142 @@
+"""Train the embedded model's teacher: text encoder and UNet together, on cached latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from distill import ema
+from distill.checkpoints import Checkpoint
+from distill.draws import generator
+from distill.progress import Progress
+from distill.rates import cosine, set_rate
+from sidestep.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class TeacherOptions:
+    """How the teacher is built and trained."""
+
+    channels: tuple[int, ...] = (64, 96, 128)
+    text_width: int = 128
+    text_layers: int = 3
+    steps: int = 6000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    ema_beta: float = 0.999
+    empty_captions: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class CaptionedLatents:
+    """The training set, encoded once.
+
+    latents: fp32 [N, 4, h, w], scaled to unit standard deviation
+    captions: int64 [N, K, L]; token ids of K captions of each picture, one drawn per step
+    empty: int64 [L]; the unconditional caption ''
+    """
+
+    latents: Tensor
+    captions: Tensor
+    empty: Tensor
+
+
+def new_text_encoder(options: TeacherOptions, *, vocabulary: int, length: int) -> CLIPTextModel:
+    """Build an untrained CLIPTextModel; ids as in `sidestep.tokenizer`, [B, L] -> [B, L, D]."""
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=options.text_width,
+            intermediate_size=4 * options.text_width,
+            num_hidden_layers=options.text_layers,
+            num_attention_heads=4,
+            max_position_embeddings=length,
+            projection_dim=options.text_width,
+            bos_token_id=vocabulary - 2,
+            eos_token_id=vocabulary - 1,
+            pad_token_id=vocabulary - 1,
+        )
+    )
+
+
+def new_unet(options: TeacherOptions, *, latent_size: int) -> UNet2DConditionModel:
+    """Build an untrained UNet; attention on all levels but the finest, where it costs most."""
+    below = len(options.channels) - 1
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        block_out_channels=options.channels,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * below,
+        up_block_types=("CrossAttnUpBlock2D",) * below + ("UpBlock2D",),
+        cross_attention_dim=options.text_width,
+        attention_head_dim=4,  # diffusers' name for the number of heads
+        norm_num_groups=16,
+    )
+
+
+def draw_batch(data: CaptionedLatents, options: TeacherOptions, step: int) -> tuple[Tensor, ...]:
+    """Draw x_0, ids, noise and t of one step; `empty_captions` of the captions are ''."""
+    draw = generator(options.seed, "teacher", step)
+    count = options.batch
+    rows = torch.randint(len(data.latents), (count,), generator=draw)
+    which = torch.randint(data.captions.shape[1], (count,), generator=draw)
+    ids = data.captions[rows, which]
+    dropped = torch.rand(count, generator=draw) < options.empty_captions
+    ids = torch.where(dropped[:, None], data.empty, ids)
+    noise = torch.randn(data.latents[rows].shape, generator=draw)
+    return data.latents[rows], ids, noise, torch.randint(1000, (count,), generator=draw)
+
+
+def train_teacher(
+    networks: Sequence[nn.Module],
+    data: CaptionedLatents,
+    schedule: NoiseSchedule,
+    options: TeacherOptions,
+    out: Path,
+) -> tuple[CLIPTextModel, UNet2DConditionModel]:
+    """Train (text encoder, UNet) on eps-prediction and return their moving averages.
+
+    Resumes from `out/state.safetensors`. The networks' device is the one that trains.
+    """
+    text_encoder, unet = networks
+    device = next(unet.parameters()).device
+    averages = [ema.average_of(network) for network in networks]
+    weights = [p for network in networks for p in network.parameters()]
+    optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.01)
+    modules = dict(zip(("text", "unet", "text_ema", "unet_ema"), [*networks, *averages], strict=True))
+    state = Checkpoint(out / "state.safetensors", modules, {"adamw": optimizer}, asdict(options))
+    a = torch.from_numpy(schedule.a).float().to(device)
+    sigma = torch.from_numpy(schedule.sigma).float().to(device)
+
+    progress = Progress(out, "teacher", first=state.load(), last=options.steps, log_every=50)
+    for step in progress:
+        x0, ids, noise, t = (part.to(device) for part in draw_batch(data, options, step))
+        x_t = a[t, None, None, None] * x0 + sigma[t, None, None, None] * noise
+        with torch.autocast(device.type, torch.bfloat16):
+            text = text_encoder(ids).last_hidden_state
+            predicted = unet(x_t.contiguous(memory_format=torch.channels_last), t, text).sample
+        loss = F.mse_loss(predicted.float(), noise)
+        loss.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        rate = cosine(
+            step, peak=options.learning_rate, warmup=options.warmup_steps, last=options.steps
+        )
+        set_rate(optimizer, rate)
+        optimizer.step()
+        optimizer.zero_grad()
+        beta = min(options.ema_beta, step / (step + 10))
+        for average, network in zip(averages, networks, strict=True):
+            ema.update(average, network, beta=beta)
+        progress.report(step, {"loss": loss.item()})
+        if step % 250 == 0 or step == options.steps:
+            state.save(step)
+    return averages[0], averages[1]

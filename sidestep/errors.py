@@ -1,0 +1,80 @@
+"""Every error that sidestep raises on purpose.
+
+SidestepError
+├── InvalidRequest        a field of a request is out of its bounds (the caller mends it)
+│   └── RequestTooLarge   the body is larger than the service reads
+├── InvalidModel          a model folder is incomplete, damaged or of another kind
+├── InvalidData           a data set or a downloaded package is damaged
+├── InvalidTraining       a training option or a run folder cannot be used
+├── BackendUnavailable    a package that this command needs is not installed
+├── CertificateFailed     an exported graph does not match its reference
+└── ServiceUnavailable    the service cannot be reached, is full or is stopping
+
+The library raises; the command line and the HTTP routes translate, each in one place
+(`sidestep.cli.main`, `serve.errors`).
+"""
+
+from __future__ import annotations
+
+
+class SidestepError(Exception):
+    """Base of all errors that name their own mend."""
+
+    code = "error"
+
+
+class InvalidRequest(SidestepError):
+    """A request's field is out of its bounds; `field` names it."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class RequestTooLarge(InvalidRequest):
+    """The request's body is larger than the service reads."""
+
+    code = "request_too_large"
+
+
+class InvalidModel(SidestepError):
+    """A model folder is incomplete, damaged or of another kind; the message names the file."""
+
+    code = "invalid_model"
+
+
+class InvalidData(SidestepError):
+    """A data set or a downloaded package is damaged or missing; the message names the file."""
+
+    code = "invalid_data"
+
+
+class InvalidTraining(SidestepError):
+    """A training option or a run folder cannot be used."""
+
+    code = "invalid_training"
+
+
+class BackendUnavailable(SidestepError):
+    """A package that this command needs is not installed."""
+
+    code = "backend_unavailable"
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; run: pip install 'sidestep[{extra}]'")
+        self.package = package
+        self.extra = extra
+
+
+class CertificateFailed(SidestepError):
+    """An exported graph differs from its PyTorch reference by more than its tolerance."""
+
+    code = "certificate_failed"
+
+
+class ServiceUnavailable(SidestepError):
+    """The service cannot be reached, is full or is stopping; try again later."""
+
+    code = "unavailable"

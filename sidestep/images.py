@@ -1,0 +1,86 @@
+"""Pixels <-> PNG, JPEG and WebP files that carry the recipe they were drawn from."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from sidestep.errors import InvalidRequest
+from sidestep.requests import ImageFormat
+
+MEDIA_TYPES: dict[ImageFormat, str] = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+}
+_KEY = "sidestep"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that draws a picture again."""
+
+    prompt: str
+    seed: int
+    model: str
+    weights: str
+    engine: str
+    version: str
+
+
+def encode(pixels: NDArray[np.uint8], format: ImageFormat, recipe: Recipe | None = None) -> bytes:
+    """Encode [H, W, 3]; the recipe goes into PNG text or into JPEG's and WebP's EXIF.
+
+    PNG and the recipe are exact. PNG uses zlib level 1, which costs half the time of level 6.
+    """
+    image = Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    text = json.dumps(asdict(recipe)) if recipe else None
+    if format == "png":
+        info = PngInfo()
+        if text:
+            info.add_text(_KEY, text)
+        image.save(buffer, "PNG", compress_level=1, pnginfo=info)
+        return buffer.getvalue()
+    exif = Image.Exif()
+    if text:
+        exif[ExifTags.Base.ImageDescription] = f"{_KEY}: {text}"
+    if format == "jpeg":
+        image.save(buffer, "JPEG", quality=90, exif=exif)
+    else:
+        image.save(buffer, "WEBP", quality=90, method=0, exif=exif)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """Decode a PNG, JPEG or WebP file to [H, W, 3]; raises InvalidRequest for anything else."""
+    with _open(data) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read_recipe(data: bytes) -> Recipe | None:
+    """Read the recipe inside a picture file; None where it carries none."""
+    with _open(data) as image:
+        text = image.info.get(_KEY)
+        if text is None:
+            described = str(image.getexif().get(ExifTags.Base.ImageDescription, ""))
+            text = described.removeprefix(f"{_KEY}: ") if described.startswith(_KEY) else None
+    if text is None:
+        return None
+    try:
+        return Recipe(**json.loads(text))
+    except (TypeError, ValueError):
+        return None
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"])
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise InvalidRequest("the file is not a PNG, JPEG or WebP picture", field="file") from error

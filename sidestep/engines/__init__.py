@@ -1,0 +1,1 @@
+"""Compiled one-step generators behind one contract, `sidestep.engines.contract.Engine`."""

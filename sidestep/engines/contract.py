@@ -1,0 +1,52 @@
+"""What every engine is: a pure function from (token ids, noise) to pixels.
+
+B batch  L tokens  4 x h x w latents  H x W pixels
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """The shapes and limits that a caller of an engine needs to know.
+
+    name: the engine's name, for recipes and headers
+    weights: hash of the weights the engine was compiled from
+    latent_shape: (4, h, w); image_size: (H, W) in pixels; tokens: L
+    buckets: batch sizes the engine is fastest at, ascending; the last is the largest it takes
+    workers: how many calls may run at the same time (one per device; on a CPU one per core)
+    """
+
+    name: str
+    weights: str
+    latent_shape: tuple[int, int, int]
+    image_size: tuple[int, int]
+    tokens: int
+    buckets: tuple[int, ...] = (1, 2, 4, 8)
+    workers: int = 1
+
+    @property
+    def max_batch(self) -> int:
+        """The largest batch one call takes."""
+        return self.buckets[-1]
+
+
+class Engine(Protocol):
+    """A compiled one-step generator; the same row gives the same picture in any batch.
+
+    It may be called from several threads at once.
+    """
+
+    spec: GeneratorSpec
+
+    def __call__(
+        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        """Map ids [B, L] and noise [B, 4, h, w] to pictures [B, H, W, 3]; 1 <= B <= max_batch."""
+        ...

@@ -1,0 +1,92 @@
+"""Prompts and seeds -> pictures: the library's front door.
+
+    Generator.load("models/emoji")("red apple", seed=7).save("a.png")
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidestep import __version__
+from sidestep.engines.contract import Engine
+from sidestep.engines.load import load_engine
+from sidestep.images import Recipe, encode
+from sidestep.model_folder import ModelFolder
+from sidestep.noise import latent_noise
+from sidestep.requests import GenerateRequest, ImageFormat, Picture, Timings
+from sidestep.tokenizer import PromptTokenizer
+
+
+class Generator:
+    """A model's tokenizer and engine, and what lies between a request and its pictures.
+
+    The steps are public, because a server runs them apart: `ids`, `noise`, the `engine` on a
+    batch of both, and `picture`.
+    """
+
+    def __init__(self, name: str, tokenizer: PromptTokenizer, engine: Engine) -> None:
+        """Join a tokenizer and an engine; `name` is the model's, for recipes."""
+        self.name = name
+        self.tokenizer = tokenizer
+        self.engine = engine
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, *, engine: str = "auto") -> Generator:
+        """Open a model folder (default: the embedded model); raises InvalidModel if damaged."""
+        folder = ModelFolder.open(path)
+        tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
+        return cls(folder.card.name, tokenizer, load_engine(folder, engine))
+
+    def __call__(
+        self, prompt: str, *, seed: int | None = None, format: ImageFormat = "png"
+    ) -> Picture:
+        """Draw one picture; raises InvalidRequest for a prompt, seed or format out of bounds."""
+        request = GenerateRequest.parse({"prompt": prompt, "seed": seed, "format": format})
+        return self.generate(request)[0]
+
+    def generate(self, request: GenerateRequest) -> list[Picture]:
+        """Draw all pictures of a request; picture i has seed + i."""
+        request = request.with_seed()
+        return self.draw([request.prompt] * request.count, request.seeds, request.format)
+
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], format: ImageFormat = "png"
+    ) -> list[Picture]:
+        """Draw one picture for each pair of prompt and seed, in batches as the engine likes."""
+        ids = self.tokenizer(prompts)
+        pictures = []
+        for start in range(0, len(prompts), self.engine.spec.max_batch):
+            rows = slice(start, start + self.engine.spec.max_batch)
+            began = time.perf_counter()
+            pixels = self.engine(ids[rows], self.noise(seeds[rows]))
+            engine_ms = 1e3 * (time.perf_counter() - began)
+            timings = Timings(engine_ms=engine_ms, batch_size=len(pixels))
+            for prompt, seed, image in zip(prompts[rows], seeds[rows], pixels, strict=True):
+                pictures.append(self.picture(prompt, seed, image, format, timings))
+        return pictures
+
+    def noise(self, seeds: Sequence[int]) -> NDArray[np.float32]:
+        """Draw the latent noise [B, 4, h, w] of these seeds."""
+        return latent_noise(seeds, self.engine.spec.latent_shape)
+
+    def picture(
+        self,
+        prompt: str,
+        seed: int,
+        pixels: NDArray[np.uint8],
+        format: ImageFormat,
+        timings: Timings,
+    ) -> Picture:
+        """Encode pixels [H, W, 3] with their recipe inside; `timings` gains the encoding's time."""
+        spec = self.engine.spec
+        recipe = Recipe(prompt, seed, self.name, spec.weights, spec.name, __version__)
+        began = time.perf_counter()
+        data = encode(pixels, format, recipe)
+        encode_ms = 1e3 * (time.perf_counter() - began)
+        timings = Timings(timings.queue_ms, timings.engine_ms, encode_ms, timings.batch_size)
+        return Picture(data, seed, format, timings)

@@ -1,0 +1,164 @@
+"""A model on disk: the diffusers layout plus `sidestep.json`, our card.
+
+    sidestep.json                     what the generator is, how it was made, every file's hash
+    model_index.json, scheduler/      what diffusers needs to open the folder as a pipeline
+    tokenizer/ text_encoder/ unet/ vae/
+    onnx/generator.onnx, onnx/certificate.json
+    teacher/                          the many-step teacher's unet, which shares all the rest
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from sidestep.errors import InvalidModel
+from sidestep.files import sha256, write_json
+from sidestep.schedule import NoiseSchedule
+
+FORMAT = 1
+CARD = "sidestep.json"
+ONNX = "onnx/generator.onnx"
+CERTIFICATE = "onnx/certificate.json"
+_WEIGHTS = ("text_encoder", "unet", "vae")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The contents of `sidestep.json`.
+
+    latent_shape: (4, h, w); image_size: (H, W) in pixels; tokens: length of the text
+    schedule: a diffusers scheduler config with `init_timestep`, see `NoiseSchedule.from_config`
+    recipe, quality: how the weights were made and what was measured on them
+    files: SHA-256 of every file that an engine reads, by path inside the folder
+    weights: one hash over the hashes of all safetensors files
+    """
+
+    name: str
+    latent_shape: tuple[int, int, int]
+    image_size: tuple[int, int]
+    tokens: int
+    schedule: dict[str, Any]
+    recipe: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    licences: dict[str, str] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    weights: str = ""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """An opened model folder: its path and its card."""
+
+    path: Path
+    card: ModelCard
+
+    @classmethod
+    def open(cls, path: str | Path | None = None) -> ModelFolder:
+        """Read the card of `path`, or of the default model; raises InvalidModel naming the file."""
+        path = find_model() if path is None else Path(path)
+        card_path = path / CARD
+        if not path.is_dir():
+            raise InvalidModel(f"{path} is not a folder; give a model folder with --model")
+        if not card_path.is_file():
+            raise InvalidModel(f"{card_path} is missing; {path} is not a sidestep model")
+        try:
+            values = json.loads(card_path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidModel(f"{card_path} cannot be read as JSON ({error})") from error
+        return cls(path, _card(card_path, values))
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        """The noise schedule, with the timestep at which the generator is evaluated."""
+        return NoiseSchedule.from_config(self.card.schedule)
+
+    def has(self, file: str) -> bool:
+        """Tell whether the card lists `file`."""
+        return file in self.card.files
+
+    def check(self, files: Iterable[str] | None = None) -> None:
+        """Compare files with the card's hashes; raises InvalidModel naming the first that differs.
+
+        Default: all files of the card.
+        """
+        for file in self.card.files if files is None else files:
+            if file not in self.card.files:
+                raise InvalidModel(f"{self.path / CARD} does not list {file}")
+            path = self.path / file
+            if not path.is_file():
+                raise InvalidModel(f"{path} is missing; copy the model again")
+            if sha256(path) != self.card.files[file]:
+                raise InvalidModel(f"{path} does not match {CARD} (damaged); copy the model again")
+
+    def files_under(self, *folders: str) -> list[str]:
+        """List the card's files inside `folders`."""
+        return [file for file in self.card.files if file.split("/", 1)[0] in folders]
+
+
+def find_model() -> Path:
+    """Return the default model: SIDESTEP_MODEL, else `models/emoji` beside the code or inside it."""
+    if chosen := os.environ.get("SIDESTEP_MODEL"):
+        return Path(chosen)
+    package = Path(__file__).parent
+    for candidate in (package.parent / "models" / "emoji", package / "_models" / "emoji"):
+        if (candidate / CARD).is_file():
+            return candidate
+    raise InvalidModel("no model found; give one with --model or SIDESTEP_MODEL")
+
+
+def write_card(path: Path, card: ModelCard) -> ModelFolder:
+    """Hash the folder's files and write `sidestep.json`; returns the folder as it now is."""
+    listed = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+        and file.name != CARD
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and file.suffix in {".json", ".safetensors", ".onnx", ".txt", ".data"}
+    ]
+    hashes = {file.relative_to(path).as_posix(): sha256(file) for file in listed}
+    card = replace(card, files=hashes, weights=_weights_hash(hashes))
+    write_json(path / CARD, asdict(card))
+    return ModelFolder(path, card)
+
+
+def _weights_hash(hashes: Mapping[str, str]) -> str:
+    parts = [
+        f"{file}:{value}"
+        for file, value in sorted(hashes.items())
+        if file.endswith(".safetensors") and file.split("/", 1)[0] in _WEIGHTS
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _card(path: Path, values: Any) -> ModelCard:
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else None
+        raise InvalidModel(f"{path} has format {found}; this version of sidestep reads {FORMAT}")
+    names = {f.name for f in fields(ModelCard)}
+    if unknown := sorted(set(values) - names):
+        raise InvalidModel(f"{path} has unknown fields: {', '.join(unknown)}")
+    try:
+        card = ModelCard(**values)
+        channels, height, width = (int(n) for n in card.latent_shape)
+        rows, columns = (int(n) for n in card.image_size)
+        tokens = int(card.tokens)
+    except (TypeError, ValueError) as error:
+        raise InvalidModel(f"{path} is not a model card ({error})") from error
+    if min(channels, height, width, rows, columns) < 1 or tokens < 3:
+        raise InvalidModel(f"{path}: latent_shape and image_size must be positive, tokens at least 3")
+    return replace(
+        card,
+        latent_shape=(channels, height, width),
+        image_size=(rows, columns),
+        tokens=tokens,
+        examples=tuple(card.examples),
+    )

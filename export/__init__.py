@@ -1,0 +1,1 @@
+"""Compile one-step generators and prove that what was compiled is what was trained."""

@@ -1,0 +1,81 @@
+"""Write the generator as one ONNX graph: token ids and noise in, pixels out."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from export.folding import FoldedGenerator
+from sidestep.engines.torch_module import OneStepGenerator
+from sidestep.model_folder import ModelCard
+
+OPSET = 20  # ONNX Runtime has no kernel for the GroupNormalization of opset 21
+
+
+def export_onnx(generator: OneStepGenerator, card: ModelCard, path: Path) -> None:
+    """Export to `path`: opset 20, fp32 arithmetic, dynamic batch, weights as small as is exact."""
+    ids = torch.full((2, card.tokens), 1, dtype=torch.int64)
+    noise = torch.zeros((2, *card.latent_shape))
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing of ours
+        program = torch.onnx.export(
+            FoldedGenerator(generator).eval(),
+            (ids, noise),
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=({0: batch}, {0: batch}),
+            input_names=["input_ids", "noise"],
+            output_names=["pixels"],
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    halve_exact_weights(model)
+    _forget_paths(model)
+    onnx.checker.check_model(model)
+    onnx.save_model(model, path)
+
+
+def halve_exact_weights(model: onnx.ModelProto) -> None:
+    """Store every fp32 weight that fp16 holds exactly as fp16, followed by a cast to fp32.
+
+    Weights read from fp16 safetensors lose nothing and the file is half as large; folded ones
+    stay fp32. Engines fold the casts when they load the graph.
+    """
+    graph = model.graph
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if values.size < 64 or not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}.fp16"))
+        casts.append(helper.make_node("Cast", [f"{name}.fp16"], [name], to=TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend(casts + nodes)
+
+
+def _forget_paths(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes, which hold stack traces with the paths of this machine."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
+    del model.graph.metadata_props[:]
+    del model.metadata_props[:]

@@ -1,0 +1,30 @@
+"""`sidestep export`: compile a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sidestep.errors import BackendUnavailable
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+def command(model: Path) -> None:
+    """Write MODEL's ONNX graph and its certificate into MODEL/onnx.
+
+    The graph is drawn against fp32 PyTorch on fixed prompts and seeds; where any pixel differs by
+    more than 1/255, the export fails and MODEL stays as it was.
+    """
+    from sidestep.model_folder import ModelFolder
+
+    try:
+        from export.run import export_model
+    except ImportError as error:
+        raise BackendUnavailable(error.name or "onnx", "export") from error
+    certificate = export_model(ModelFolder.open(model))
+    click.echo(
+        f"largest difference {certificate.largest_difference}/255, "
+        f"batch invariance {certificate.batch_invariance}/255"
+    )

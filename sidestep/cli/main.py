@@ -1,0 +1,79 @@
+"""`sidestep`: commands are imported when they are called, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+
+import click
+
+from sidestep import __version__
+from sidestep.errors import InvalidData, InvalidModel, InvalidRequest, InvalidTraining, SidestepError
+
+# name -> (module in sidestep.cli, one line of help)
+COMMANDS = {
+    "generate": ("generate", "Draw pictures from prompts into a folder."),
+    "serve": ("serve", "Serve the HTTP API and the page."),
+    "data": ("data", "Build a training set."),
+    "train": ("train", "Train the embedded model's teacher from nothing."),
+    "distill": ("distill", "Distil a teacher into a one-step generator (SiD-LSG)."),
+    "export": ("export", "Compile a model and certify what was compiled."),
+    "card": ("card", "Draw a model's sample grid and write its card."),
+}
+USER_ERRORS = (InvalidRequest, InvalidModel, InvalidData, InvalidTraining)
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command's module only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all commands, in the order people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import one command."""
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"sidestep.cli.{COMMANDS[name][0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sidestep")
+def cli() -> None:
+    """Pictures from prompts with one network evaluation each.
+
+    \b
+    sidestep generate "red apple" --seed 7 --out out/
+    sidestep serve
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; the one place where errors become lines and exit codes.
+
+    Exit codes: 0 done, 1 failed, 2 the caller's to mend, 130 interrupted.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        cli.main(args=arguments, standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except SidestepError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(2 if isinstance(error, USER_ERRORS) else 1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *rest: object) -> None:
+    if category.__module__.startswith("sidestep"):
+        click.echo(f"{category.__name__}: {message}", err=True)

@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+MODEL = click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Model folder.  [default: SIDESTEP_MODEL, else the embedded emoji model]",
+)
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnx", "pytorch"]),
+    default="auto",
+    show_default=True,
+    help="What runs the model; auto takes its ONNX graph where it has one.",
+)
+SEED = click.option("--seed", type=int, help="Seed of the first picture; drawn if absent.")
+
+
+def run_folder(default: str) -> object:
+    """Return the `--out` option of a training command; running the command again resumes there."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=default,
+        show_default=True,
+        help="Run folder; the same command again goes on where it stopped.",
+    )

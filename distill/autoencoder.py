@@ -16,6 +16,7 @@ from torch import Tensor
 from distill.checkpoints import Checkpoint
 from distill.draws import generator
 from distill.progress import Progress, save_grid
+from distill.rates import cosine, set_rate
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,6 @@ def new_autoencoder(options: AutoencoderOptions, *, size_px: int) -> Autoencoder
         norm_num_groups=8,
         mid_block_add_attention=False,
     )
-
-
-def cosine_rate(step: int, *, peak: float, warmup: int, last: int) -> float:
-    """Learning rate of a step counted from 1: linear warm-up, then half a cosine down to 0."""
-    if step <= warmup:
-        return peak * step / warmup
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, last - warmup)))
 
 
 def to_unit(pictures: Tensor) -> Tensor:
@@ -110,10 +104,10 @@ def train_autoencoder(
         reconstruction = reconstruction_loss(x, y.float(), edge_weight=options.edge_weight)
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         (reconstruction + options.kl_weight * kl).backward()
-        for group in optimizer.param_groups:
-            group["lr"] = cosine_rate(
-                step, peak=options.learning_rate, warmup=options.warmup_steps, last=options.steps
-            )
+        rate = cosine(
+            step, peak=options.learning_rate, warmup=options.warmup_steps, last=options.steps
+        )
+        set_rate(optimizer, rate)
         optimizer.step()
         optimizer.zero_grad()
         progress.report(

@@ -1,0 +1,92 @@
+"""Train the embedded model's teacher from nothing: data, tokenizer, autoencoder, text and UNet.
+
+    OUT/autoencoder/, OUT/teacher/   states, logs and grids of the two trainings
+    OUT/latents.safetensors          the data set, encoded once
+    OUT/prompts.txt                  every caption, the prompts that SiD-LSG trains on
+    OUT/model/                       the finished teacher, in the diffusers layout
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from distill import emoji_data
+from distill.autoencoder import AutoencoderOptions, encode_all, train_autoencoder
+from distill.captions import train_bpe
+from distill.emoji_data import EmojiSet
+from distill.emoji_sources import caption, styled
+from distill.folders import SCHEDULE, Teacher, write_teacher
+from distill.teacher import (
+    CaptionedLatents,
+    TeacherOptions,
+    new_text_encoder,
+    new_unet,
+    train_teacher,
+)
+from sidestep.files import atomic_path, write_bytes
+from sidestep.schedule import NoiseSchedule
+from sidestep.tokenizer import PromptTokenizer
+
+TOKENS = 24  # the longest caption has 12
+VOCABULARY = 4096
+
+
+@dataclass(frozen=True)
+class EmojiTeacherOptions:
+    """The two trainings and the picture size in pixels."""
+
+    autoencoder: AutoencoderOptions = AutoencoderOptions()
+    teacher: TeacherOptions = TeacherOptions()
+    size_px: int = 64
+
+
+def train_emoji_teacher(
+    data: Path, out: Path, options: EmojiTeacherOptions, *, device: str = "cpu"
+) -> Path:
+    """Train everything that `out` does not hold yet; returns the teacher's folder."""
+    sets = emoji_data.load(data, size_px=options.size_px)
+    plain = [caption(name) for part in sets for name in part.names]
+    with_style = [styled(caption(name), part.style) for part in sets for name in part.names]
+    write_bytes(out / "prompts.txt", ("\n".join(sorted({*plain, *with_style})) + "\n").encode())
+    train_bpe(with_style, out / "tokenizer", vocab_size=VOCABULARY, max_tokens=TOKENS)
+    tokenizer = PromptTokenizer(out / "tokenizer", length=TOKENS)
+
+    vae = _autoencoder(sets, out / "autoencoder", options.autoencoder, device)
+    latents = _latents(vae, sets, out / "latents.safetensors", device)
+    ids = torch.from_numpy(np.stack([tokenizer(plain), tokenizer(with_style)], axis=1))
+    captioned = CaptionedLatents(latents, ids, torch.from_numpy(tokenizer.encode("").ids))
+
+    torch.manual_seed(options.teacher.seed)
+    text = new_text_encoder(options.teacher, vocabulary=tokenizer.end + 1, length=TOKENS)
+    unet = new_unet(options.teacher, latent_size=latents.shape[-1])
+    networks = (text.to(device), unet.to(device, memory_format=torch.channels_last))
+    schedule = NoiseSchedule.from_config(SCHEDULE)
+    text, unet = train_teacher(networks, captioned, schedule, options.teacher, out / "teacher")
+    write_teacher(out / "model", Teacher(text, unet, vae, out / "tokenizer", SCHEDULE))
+    return out / "model"
+
+
+def _autoencoder(
+    sets: list[EmojiSet], out: Path, options: AutoencoderOptions, device: str
+) -> AutoencoderKL:
+    if not (out / "vae" / "config.json").exists():
+        pictures = np.concatenate([part.pictures for part in sets])
+        train_autoencoder(pictures, options, out, device=device).save_pretrained(out / "vae")
+    vae = AutoencoderKL.from_pretrained(out / "vae", local_files_only=True, use_safetensors=True)
+    return vae.to(device).eval().requires_grad_(False)
+
+
+def _latents(vae: AutoencoderKL, sets: list[EmojiSet], path: Path, device: str) -> Tensor:
+    if not path.exists():
+        parts = [encode_all(vae, part.pictures, device=device) for part in sets]
+        scaled = torch.cat(parts) * vae.config.scaling_factor
+        with atomic_path(path) as temporary:
+            save_file({"latents": scaled.contiguous()}, temporary)
+    return load_file(path)["latents"]

@@ -1,0 +1,47 @@
+"""`sidestep train`: the embedded model's teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sidestep.cli.options import run_folder
+from sidestep.errors import BackendUnavailable
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), default="data/emoji", show_default=True)
+@run_folder("runs/teacher")
+@click.option("--autoencoder-steps", type=click.IntRange(1), default=2500, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=5000, show_default=True)
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--size", type=int, default=64, show_default=True, help="Pixels per side.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--seed", type=int, default=0, show_default=True)
+def command(
+    data: Path,
+    out: Path,
+    autoencoder_steps: int,
+    steps: int,
+    batch: int,
+    size: int,
+    device: str,
+    seed: int,
+) -> None:
+    """Train an autoencoder, then a text encoder and UNet, on `sidestep data emoji`.
+
+    Writes OUT/model (a teacher for `sidestep distill`) and OUT/prompts.txt.
+    """
+    try:
+        from distill.autoencoder import AutoencoderOptions
+        from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
+        from distill.teacher import TeacherOptions
+    except ImportError as error:
+        raise BackendUnavailable(error.name or "torch", "train") from error
+    options = EmojiTeacherOptions(
+        autoencoder=AutoencoderOptions(steps=autoencoder_steps, seed=seed),
+        teacher=TeacherOptions(steps=steps, batch=batch, seed=seed),
+        size_px=size,
+    )
+    click.echo(train_emoji_teacher(data, out, options, device=device))

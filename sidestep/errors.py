@@ -9,6 +9,7 @@ SidestepError
 ├── BackendUnavailable    a package that this command needs is not installed
 ├── CertificateFailed     an exported graph does not match its reference
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
+    └── ServiceBusy       its queue is full now; `retry_after_s` says when to come back
 
 The library raises; the command line and the HTTP routes translate, each in one place
 (`sidestep.cli.main`, `serve.errors`).
@@ -78,3 +79,13 @@ class ServiceUnavailable(SidestepError):
     """The service cannot be reached, is full or is stopping; try again later."""
 
     code = "unavailable"
+
+
+class ServiceBusy(ServiceUnavailable):
+    """The service's queue is full; `retry_after_s` is its own guess of when it is not."""
+
+    code = "busy"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -29,18 +29,30 @@ class Generator:
     batch of both, and `picture`.
     """
 
-    def __init__(self, name: str, tokenizer: PromptTokenizer, engine: Engine) -> None:
-        """Join a tokenizer and an engine; `name` is the model's, for recipes."""
+    def __init__(
+        self,
+        name: str,
+        tokenizer: PromptTokenizer,
+        engine: Engine,
+        *,
+        examples: Sequence[str] = (),
+    ) -> None:
+        """Join a tokenizer and an engine; `name` is the model's, for recipes.
+
+        `examples` are prompts that the model draws well.
+        """
         self.name = name
         self.tokenizer = tokenizer
         self.engine = engine
+        self.examples = tuple(examples)
 
     @classmethod
     def load(cls, path: str | Path | None = None, *, engine: str = "auto") -> Generator:
         """Open a model folder (default: the embedded model); raises InvalidModel if damaged."""
         folder = ModelFolder.open(path)
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
-        return cls(folder.card.name, tokenizer, load_engine(folder, engine))
+        card = folder.card
+        return cls(card.name, tokenizer, load_engine(folder, engine), examples=card.examples)
 
     def __call__(
         self, prompt: str, *, seed: int | None = None, format: ImageFormat = "png"

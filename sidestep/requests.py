@@ -106,12 +106,16 @@ class Timings:
 
 @dataclass(frozen=True)
 class Picture:
-    """One encoded picture, the seed that draws it again, and where its time went."""
+    """One encoded picture, the seed that draws it again, and where its time went.
+
+    dropped: the end of the prompt that the model did not read, because it was too long
+    """
 
     data: bytes = field(repr=False)
     seed: int
     format: ImageFormat = "png"
     timings: Timings = Timings()
+    dropped: str = ""
 
     def save(self, path: str | Path) -> Path:
         """Write the bytes to `path`, atomically; raises InvalidRequest if its suffix disagrees."""

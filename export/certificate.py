@@ -21,7 +21,7 @@ from sidestep.tokenizer import PromptTokenizer
 PROMPTS = (
     "red apple",
     "octopus",
-    "a photo of a fire engine on a street",
+    "fire engine",
     "sunflower",
     "pizza",
     "cat face",

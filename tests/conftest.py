@@ -1,0 +1,117 @@
+"""Real classes at small size, built once per test session."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from distill.captions import train_bpe
+from sidestep.model_folder import ModelCard, ModelFolder
+from sidestep.tokenizer import PromptTokenizer
+
+if TYPE_CHECKING:
+    from distill.folders import Teacher
+
+TOKENS = 12
+CAPTIONS = ["red apple", "blue heart, noto", "cat face", "fire engine, flat", "soccer ball"]
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+}
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP tokenizer of a few captions, 12 tokens long."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_bpe(CAPTIONS, folder, vocab_size=600, max_tokens=TOKENS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tokenizer_folder: Path) -> PromptTokenizer:
+    return PromptTokenizer(tokenizer_folder, length=TOKENS)
+
+
+@pytest.fixture(scope="session")
+def tiny_teacher(tokenizer_folder: Path, tokenizer: PromptTokenizer) -> Teacher:
+    """Stable Diffusion's classes with few channels and random weights: 8x8 latents, 16x16 pixels.
+
+    The decoder's contrast is raised, so that its pictures are not flat.
+    """
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from distill.folders import Teacher
+
+    torch.manual_seed(0)
+    end = tokenizer.end
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=end + 1,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=TOKENS,
+            bos_token_id=end - 1,
+            eos_token_id=end,
+            pad_token_id=end,
+        )
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=8,
+    )
+    vae = AutoencoderKL(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        norm_num_groups=4,
+        mid_block_add_attention=True,
+    )
+    with torch.no_grad():
+        vae.decoder.conv_out.weight.mul_(4)
+        unet.conv_out.weight.mul_(2)
+    for network in (text_encoder, unet, vae):
+        network.half().float().eval().requires_grad_(False)  # what an fp16 file gives back
+    return Teacher(text_encoder, unet, vae, tokenizer_folder, SCHEDULE)
+
+
+@pytest.fixture(scope="session")
+def _built_model(tiny_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from distill.folders import write_student
+    from export.run import export_model
+
+    card = ModelCard(
+        name="tiny",
+        latent_shape=tiny_teacher.latent_shape,
+        image_size=tiny_teacher.image_size,
+        tokens=TOKENS,
+        schedule={**SCHEDULE, "init_timestep": 625},
+    )
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    folder = write_student(path, tiny_teacher, tiny_teacher.unet, card)
+    export_model(folder)
+    return path
+
+
+@pytest.fixture
+def tiny_model(_built_model: Path, tmp_path: Path) -> ModelFolder:
+    """A whole exported model folder of one's own, to read or to damage."""
+    return ModelFolder.open(shutil.copytree(_built_model, tmp_path / "tiny"))

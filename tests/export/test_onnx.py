@@ -1,0 +1,134 @@
+"""The exported graph is the reference, at every batch size, and the certificate can fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from export.certificate import certify
+from export.folding import FoldedGenerator
+from export.onnx import halve_exact_weights
+from export.run import export_model
+from sidestep.engines.contract import Engine, GeneratorSpec
+from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
+from sidestep.engines.torch_module import OneStepGenerator, load_module
+from sidestep.errors import CertificateFailed
+from sidestep.model_folder import CERTIFICATE, ONNX, ModelFolder
+from sidestep.noise import latent_noise
+from sidestep.schedule import NoiseSchedule
+from sidestep.tokenizer import PromptTokenizer
+
+
+def inputs(folder: ModelFolder, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
+    prompts = [f"red apple {i}" for i in range(count)]
+    return tokenizer(prompts), latent_noise(range(count), folder.card.latent_shape)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_onnx_equals_pytorch(tiny_model: ModelFolder, batch: int) -> None:
+    ids, noise = inputs(tiny_model, batch)
+    drawn = OnnxRuntimeEngine(tiny_model)(ids, noise)
+    with torch.inference_mode():
+        wanted = load_module(tiny_model)(torch.from_numpy(ids), torch.from_numpy(noise)).numpy()
+    assert drawn.shape == (batch, 16, 16, 3)
+    assert wanted.std() > 20
+    assert np.abs(drawn.astype(int) - wanted.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_folding_is_exact(tiny_model: ModelFolder, prediction: str) -> None:
+    module = load_module(tiny_model)
+    schedule = NoiseSchedule.from_config({"prediction_type": prediction})
+    module = OneStepGenerator(module.text_encoder, module.unet, module.vae, schedule)
+    ids, noise = (torch.from_numpy(part) for part in inputs(tiny_model, 3))
+    with torch.inference_mode():
+        difference = module(ids, noise).int() - FoldedGenerator(module)(ids, noise).int()
+    assert difference.abs().max() <= 1
+
+
+def test_the_graph_says_nothing_of_the_machine_it_was_made_on(tiny_model: ModelFolder) -> None:
+    assert str(Path(__file__).parents[2]).encode() not in (tiny_model.path / ONNX).read_bytes()
+
+
+def test_exact_halves_are_stored_and_others_are_kept() -> None:
+    exact = np.full(100, 0.5, np.float32)
+    inexact = np.full(100, 0.1, np.float32)
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["exact", "inexact"], ["sum"])],
+        "sum",
+        [],
+        [onnx.helper.make_tensor_value_info("sum", onnx.TensorProto.FLOAT, [100])],
+        [onnx.numpy_helper.from_array(v, n) for v, n in ((exact, "exact"), (inexact, "inexact"))],
+    )
+    model = onnx.helper.make_model(graph)
+    halve_exact_weights(model)
+    onnx.checker.check_model(model)
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert types == {"exact.fp16": onnx.TensorProto.FLOAT16, "inexact": onnx.TensorProto.FLOAT}
+
+
+class Altered:
+    """An engine whose pictures are another's, altered."""
+
+    def __init__(
+        self, engine: Engine, alter: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    ) -> None:
+        self.spec: GeneratorSpec = engine.spec
+        self._engine, self._alter = engine, alter
+
+    def __call__(
+        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        return self._alter(self._engine(input_ids, noise))
+
+
+def test_the_certificate_fails_on_a_planted_perturbation(
+    tiny_model: ModelFolder, tokenizer: PromptTokenizer
+) -> None:
+    engine = OnnxRuntimeEngine(tiny_model)
+    certificate = certify(load_module(tiny_model), engine, tokenizer)
+    assert certificate.largest_difference <= 1
+
+    def two_levels_off(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        pixels = pixels.copy()
+        pixels[0, 0, 0, 0] ^= 4
+        return pixels
+
+    with pytest.raises(CertificateFailed, match="differs from PyTorch by up to"):
+        certify(load_module(tiny_model), Altered(engine, two_levels_off), tokenizer)
+
+
+def test_the_certificate_refuses_flat_pictures(
+    tiny_model: ModelFolder, tokenizer: PromptTokenizer
+) -> None:
+    module = load_module(tiny_model)
+    with torch.no_grad():
+        module.vae.decoder.conv_out.weight.mul_(0.001)
+    with pytest.raises(CertificateFailed, match="flat"):
+        certify(module, OnnxRuntimeEngine(tiny_model), tokenizer)
+
+
+def test_a_failed_export_leaves_the_folder_as_it_was(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {p: p.read_bytes() for p in tiny_model.path.rglob("*") if p.is_file()}
+    monkeypatch.setattr("export.certificate.FLAT", 1000.0)
+    with pytest.raises(CertificateFailed):
+        export_model(tiny_model)
+    assert {p: p.read_bytes() for p in tiny_model.path.rglob("*") if p.is_file()} == before
+
+
+def test_the_certificate_is_kept(tiny_model: ModelFolder) -> None:
+    certificate = json.loads((tiny_model.path / CERTIFICATE).read_text())
+    assert certificate["weights"] == tiny_model.card.weights
+    assert certificate["batches"] == [1, 2, 5, 8]
+    assert certificate["largest_difference"] <= certificate["tolerance"] == 1
+    tiny_model.check()

@@ -1,0 +1,60 @@
+"""The FastAPI app: routes, page, documents and error shapes around one studio."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from serve import documents
+from serve.errors import not_served
+from serve.page import LatePage
+from serve.routes import make_router
+from serve.settings import Settings
+from serve.studio import Studio
+from sidestep import __version__
+from sidestep.generator import Generator
+
+PAGE = "/ui"
+
+
+def create_app(generator: Generator, settings: Settings) -> FastAPI:
+    """Make the app; its lifespan starts and stops the studio, `app.state.studio`."""
+    studio = Studio(generator, queue_limit=settings.queue_limit)
+    page = LatePage(partial(_page, studio))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await studio.start()
+        try:
+            async with page.running():
+                yield
+        finally:
+            await studio.stop()
+
+    app = FastAPI(
+        title="sidestep",
+        description="Pictures from prompts with one network evaluation each.",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.studio = studio
+    app.add_exception_handler(HTTPException, not_served)
+    app.include_router(make_router(studio, body_limit=settings.body_limit))
+    documents.install(app)
+    app.mount(PAGE, page)
+    return app
+
+
+def _page(studio: Studio) -> FastAPI:
+    """Build the page; Gradio is imported here and nowhere earlier."""
+    import ui
+
+    generator = studio.generator
+    model = ui.ShownModel(generator.name, generator.engine.spec.image_size, generator.examples)
+    return ui.mount(ui.build(studio.generate, [model]), PAGE)

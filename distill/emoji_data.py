@@ -13,6 +13,7 @@ import json
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Set
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from distill.emoji_sources import SOURCES, Source, kept_names
+from distill.emoji_sources import CATEGORIES, SOURCES, Source, kept_names
 from sidestep.errors import BackendUnavailable, InvalidData
 from sidestep.files import atomic_path, sha256
 
@@ -46,7 +47,15 @@ def build(out: Path, *, size_px: int = 64) -> list[EmojiSet]:
     """
     if not 16 <= size_px <= 512:
         raise InvalidData(f"--size is {size_px}; it must be between 16 and 512 pixels")
-    return [_build_set(source, out, size_px) for source in SOURCES]
+    try:
+        return load(out, size_px=size_px)
+    except InvalidData:
+        archives = {source: _fetch(source, out / "packages") for source in SOURCES}
+        subjects = frozenset().union(*map(_read_subjects, archives.values()))
+        return [
+            _build_set(source, archive, subjects, _shard(out, source, size_px))
+            for source, archive in archives.items()
+        ]
 
 
 def load(folder: Path, *, size_px: int = 64) -> list[EmojiSet]:
@@ -58,21 +67,22 @@ def _shard(folder: Path, source: Source, size_px: int) -> Path:
     return folder / f"{source.style}-{size_px}.safetensors"
 
 
-def _build_set(source: Source, out: Path, size_px: int) -> EmojiSet:
-    shard = _shard(out, source, size_px)
+def _build_set(source: Source, archive: Path, subjects: Set[str], shard: Path) -> EmojiSet:
     if shard.exists():
         try:
             return _read_set(source, shard)
         except InvalidData:
-            shard.unlink()  # from an older version or damaged: rendered again below
-    icons = _read_icons(_fetch(source, out / "packages"))
-    names = kept_names({name for name, icon in icons["icons"].items() if not icon.get("hidden")})
+            shard.unlink()  # damaged or from an older version: rendered again below
+    size_px = int(shard.stem.rsplit("-", 1)[1])
+    icons = _read_json(archive, "icons.json")
+    visible = (name for name, icon in icons["icons"].items() if not icon.get("hidden"))
+    names = kept_names(visible, subjects)
     svgs = [_svg(icons, name) for name in names]
     with ProcessPoolExecutor() as pool:
         rows = pool.map(_render, svgs, [size_px] * len(svgs), chunksize=32)
         pictures = np.stack(list(tqdm(rows, source.style, total=len(svgs), unit="picture")))
     with atomic_path(shard) as temporary:
-        metadata = {"names": json.dumps(names), "package": f"{source.package}@{source.version}"}
+        metadata = {"names": json.dumps(names), "package": _identity(source)}
         save_file({"pictures": pictures}, temporary, metadata=metadata)
     return EmojiSet(source.style, names, pictures)
 
@@ -83,7 +93,7 @@ def _read_set(source: Source, shard: Path) -> EmojiSet:
     try:
         with safe_open(shard, framework="numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.get("package") != f"{source.package}@{source.version}":
+            if metadata.get("package") != _identity(source):
                 raise InvalidData(f"{shard} was built from {metadata.get('package')}; delete it")
             return EmojiSet(source.style, json.loads(metadata["names"]), file.get_tensor("pictures"))
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
@@ -113,13 +123,27 @@ def _fetch(source: Source, folder: Path) -> Path:
     return archive
 
 
-def _read_icons(archive: Path) -> dict[str, Any]:
+def _identity(source: Source) -> str:
+    """Name what a shard depends on, so that another choice of icons is built again."""
+    return f"{source.package}@{source.version}: {', '.join(CATEGORIES)}"
+
+
+def _read_json(archive: Path, name: str) -> dict[str, Any]:
     with tarfile.open(archive) as tar:
-        member = tar.extractfile("package/icons.json")
+        try:
+            member = tar.extractfile(f"package/{name}")
+        except KeyError:
+            member = None
         if member is None:
-            raise InvalidData(f"{archive} holds no package/icons.json")
-        icons: dict[str, Any] = json.load(member)
-        return icons
+            raise InvalidData(f"{archive} holds no package/{name}")
+        value: dict[str, Any] = json.load(member)
+        return value
+
+
+def _read_subjects(archive: Path) -> frozenset[str]:
+    """Read which icons are of our categories; a package may have no categories."""
+    categories = _read_json(archive, "metadata.json").get("categories", {})
+    return frozenset(name for category in CATEGORIES for name in categories.get(category, ()))
 
 
 def _svg(icons: dict[str, Any], name: str) -> str:

@@ -83,7 +83,7 @@ def write_teacher(out: Path, teacher: Teacher) -> None:
     """Write a teacher that `load_teacher` and diffusers' StableDiffusionPipeline open."""
     _write_shared(out, teacher)
     _half(teacher.unet).save_pretrained(out / "unet")
-    ddim = DDIMScheduler(**teacher.schedule, clip_sample=False, set_alpha_to_one=False)
+    ddim = DDIMScheduler(**teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     ddim.save_pretrained(out / "scheduler")
     write_json(out / "model_index.json", _model_index("DDIMScheduler"))
 
@@ -109,10 +109,11 @@ def write_student(
             trained_betas=schedule.betas[:steps].tolist(),
             prediction_type=schedule.prediction_type,
             timestep_spacing="trailing",
+            steps_offset=1,  # unused by trailing spacing, but pipelines warn about 0
         ).save_pretrained(new / "scheduler")
         write_json(new / "model_index.json", _model_index("EulerDiscreteScheduler"))
         _half(teacher.unet).save_pretrained(new / "teacher" / "unet")
-        ddim = DDIMScheduler(**teacher.schedule, clip_sample=False, set_alpha_to_one=False)
+        ddim = DDIMScheduler(**teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
         ddim.save_pretrained(new / "teacher" / "scheduler")
         write_card(new, card)
         shutil.rmtree(out, ignore_errors=True)

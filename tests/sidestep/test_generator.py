@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sidestep.engines.fake import FakeEngine
+from sidestep.errors import InvalidModel, InvalidRequest
+from sidestep.generator import Generator
+from sidestep.images import decode, read_recipe
+from sidestep.model_folder import CARD, ONNX, ModelFolder, find_model
+from sidestep.requests import GenerateRequest
+from sidestep.tokenizer import PromptTokenizer
+
+
+@pytest.mark.parametrize("engine", ["onnx", "pytorch"])
+def test_a_seed_draws_the_same_alone_and_in_a_batch_of_eight(
+    tiny_model: ModelFolder, engine: str
+) -> None:
+    generator = Generator.load(tiny_model.path, engine=engine)
+    alone = decode(generator("red apple", seed=3).data).astype(int)
+    request = GenerateRequest.parse({"prompt": "red apple", "seed": 0, "count": 8})
+    together = generator.generate(request)
+    assert [p.seed for p in together] == list(range(8))
+    assert together[3].timings.batch_size == 8
+    assert np.abs(decode(together[3].data) - alone).max() <= 1
+    assert np.abs(decode(together[4].data) - alone).max() > 1
+
+
+def test_the_front_door(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    path = Generator.load(tiny_model.path)("red apple", seed=7).save(tmp_path / "a.png")
+    recipe = read_recipe(path.read_bytes())
+    assert recipe is not None
+    assert (recipe.prompt, recipe.seed, recipe.model) == ("red apple", 7, "tiny")
+    assert recipe.weights == tiny_model.card.weights
+
+
+def test_more_pictures_than_a_batch_holds(tokenizer: PromptTokenizer) -> None:
+    engine = FakeEngine(tokens=12, buckets=(1, 2, 4))
+    pictures = Generator("fake", tokenizer, engine).draw(["red apple"] * 10, range(10))
+    assert engine.batches == [4, 4, 2]
+    assert [p.seed for p in pictures] == list(range(10))
+    assert len({p.data for p in pictures}) == 10
+
+
+@pytest.mark.parametrize("file", [ONNX, "tokenizer/vocab.json", CARD])
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_damaged_file_is_named(tiny_model: ModelFolder, file: str, damage: str) -> None:
+    path = tiny_model.path / file
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InvalidModel, match=path.name if file != "tokenizer/vocab.json" else "token"):
+        Generator.load(tiny_model.path)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_damaged_weights_are_named(tiny_model: ModelFolder, part: str) -> None:
+    path = next((tiny_model.path / part).glob("*.safetensors"))
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InvalidModel, match=path.name):
+        Generator.load(tiny_model.path, engine="pytorch")
+
+
+def test_a_card_from_the_future_is_refused(tiny_model: ModelFolder) -> None:
+    card = tiny_model.path / CARD
+    card.write_text(card.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(InvalidModel, match="format 99; this version of sidestep reads 1"):
+        ModelFolder.open(tiny_model.path)
+
+
+def test_an_unknown_engine_is_refused(tiny_model: ModelFolder) -> None:
+    with pytest.raises(InvalidRequest, match="auto, onnx, pytorch"):
+        Generator.load(tiny_model.path, engine="magic")
+
+
+def test_the_environment_names_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SIDESTEP_MODEL", str(tmp_path))
+    assert find_model() == tmp_path
+
+
+def test_diffusers_draws_the_same_picture(tiny_model: ModelFolder) -> None:
+    """One step of StableDiffusionPipeline at guidance 1, opened on our folder."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    from sidestep.noise import latent_noise
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_model.path)
+    pipeline.set_progress_bar_config(disable=True)
+    drawn = pipeline(
+        "red apple",
+        num_inference_steps=1,
+        guidance_scale=1,
+        latents=torch.from_numpy(latent_noise([7], tiny_model.card.latent_shape)),
+        output_type="np",
+    ).images[0]
+    ours = decode(Generator.load(tiny_model.path)("red apple", seed=7).data)
+    assert np.abs(drawn * 255 - ours).max() <= 2

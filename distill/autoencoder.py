@@ -63,8 +63,12 @@ def to_pictures(x: Tensor) -> NDArray[np.uint8]:
 
 def edges(x: Tensor) -> Tensor:
     """Sobel gradients of every channel: [B, C, H, W] -> [B*C, 2, H, W]."""
-    sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=x.device) / 4
-    return F.conv2d(x.flatten(0, 1).unsqueeze(1), torch.stack([sobel, sobel.T]).unsqueeze(1), padding=1)
+    sobel = (
+        torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=x.device) / 4
+    )
+    return F.conv2d(
+        x.flatten(0, 1).unsqueeze(1), torch.stack([sobel, sobel.T]).unsqueeze(1), padding=1
+    )
 
 
 def reconstruction_loss(x: Tensor, y: Tensor, *, edge_weight: float) -> Tensor:

@@ -95,7 +95,9 @@ def _read_set(source: Source, shard: Path) -> EmojiSet:
             metadata = file.metadata() or {}
             if metadata.get("package") != _identity(source):
                 raise InvalidData(f"{shard} was built from {metadata.get('package')}; delete it")
-            return EmojiSet(source.style, json.loads(metadata["names"]), file.get_tensor("pictures"))
+            return EmojiSet(
+                source.style, json.loads(metadata["names"]), file.get_tensor("pictures")
+            )
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise InvalidData(f"{shard} is damaged ({error}); delete it and build again") from error
 
@@ -110,7 +112,9 @@ def _fetch(source: Source, folder: Path) -> Path:
             try:
                 subprocess.run(command, cwd=temporary, check=True, capture_output=True, text=True)
             except FileNotFoundError as error:
-                message = f"npm is not installed; install Node.js or put {source.archive} in {folder}"
+                message = (
+                    f"npm is not installed; install Node.js or put {source.archive} in {folder}"
+                )
                 raise InvalidData(message) from error
             except subprocess.CalledProcessError as error:
                 reason = error.stderr.strip().splitlines()

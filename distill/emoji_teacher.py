@@ -1,13 +1,14 @@
 """Train the embedded model's teacher from nothing: data, tokenizer, autoencoder, text and UNet.
 
-    OUT/autoencoder/, OUT/teacher/   states, logs and grids of the two trainings
-    OUT/latents.safetensors          the data set, encoded once
-    OUT/prompts.txt                  every caption, the prompts that SiD-LSG trains on
-    OUT/model/                       the finished teacher, in the diffusers layout
+OUT/autoencoder/, OUT/teacher/   states, logs and grids of the two trainings
+OUT/latents.safetensors          the data set, encoded once
+OUT/prompts.txt                  every caption, the prompts that SiD-LSG trains on
+OUT/model/                       the finished teacher, in the diffusers layout
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from distill.folders import SCHEDULE, Teacher, write_teacher
 from distill.teacher import (
     CaptionedLatents,
     TeacherOptions,
+    load_averages,
     new_text_encoder,
     new_unet,
     train_teacher,
@@ -40,11 +42,16 @@ VOCABULARY = 4096
 
 @dataclass(frozen=True)
 class EmojiTeacherOptions:
-    """The two trainings and the picture size in pixels."""
+    """The two trainings, the picture size in pixels, and the run to go on from.
+
+    start_from: another run's folder; its tokenizer and autoencoder are taken over, and its
+    teacher's moving average is where this teacher starts
+    """
 
     autoencoder: AutoencoderOptions = AutoencoderOptions()
     teacher: TeacherOptions = TeacherOptions()
     size_px: int = 64
+    start_from: Path | None = None
 
 
 def train_emoji_teacher(
@@ -55,7 +62,11 @@ def train_emoji_teacher(
     plain = [caption(name) for part in sets for name in part.names]
     with_style = [styled(caption(name), part.style) for part in sets for name in part.names]
     write_bytes(out / "prompts.txt", ("\n".join(sorted({*plain, *with_style})) + "\n").encode())
-    train_bpe(with_style, out / "tokenizer", vocab_size=VOCABULARY, max_tokens=TOKENS)
+    if options.start_from:
+        for part in ("tokenizer", "autoencoder/vae"):
+            shutil.copytree(options.start_from / part, out / part, dirs_exist_ok=True)
+    else:
+        train_bpe(with_style, out / "tokenizer", vocab_size=VOCABULARY, max_tokens=TOKENS)
     tokenizer = PromptTokenizer(out / "tokenizer", length=TOKENS)
 
     vae = _autoencoder(sets, out / "autoencoder", options.autoencoder, device)
@@ -66,6 +77,8 @@ def train_emoji_teacher(
     torch.manual_seed(options.teacher.seed)
     text = new_text_encoder(options.teacher, vocabulary=tokenizer.end + 1, length=TOKENS)
     unet = new_unet(options.teacher, latent_size=latents.shape[-1])
+    if options.start_from:
+        load_averages(options.start_from / "teacher" / "state.safetensors", text, unet)
     networks = (text.to(device), unet.to(device, memory_format=torch.channels_last))
     schedule = NoiseSchedule.from_config(SCHEDULE)
     text, unet = train_teacher(networks, captioned, schedule, options.teacher, out / "teacher")

@@ -83,7 +83,9 @@ def write_teacher(out: Path, teacher: Teacher) -> None:
     """Write a teacher that `load_teacher` and diffusers' StableDiffusionPipeline open."""
     _write_shared(out, teacher)
     _half(teacher.unet).save_pretrained(out / "unet")
-    ddim = DDIMScheduler(**teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    ddim = DDIMScheduler(
+        **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
+    )
     ddim.save_pretrained(out / "scheduler")
     write_json(out / "model_index.json", _model_index("DDIMScheduler"))
 
@@ -113,7 +115,9 @@ def write_student(
         ).save_pretrained(new / "scheduler")
         write_json(new / "model_index.json", _model_index("EulerDiscreteScheduler"))
         _half(teacher.unet).save_pretrained(new / "teacher" / "unet")
-        ddim = DDIMScheduler(**teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+        ddim = DDIMScheduler(
+            **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        )
         ddim.save_pretrained(new / "teacher" / "scheduler")
         write_card(new, card)
         shutil.rmtree(out, ignore_errors=True)

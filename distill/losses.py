@@ -54,14 +54,16 @@ class NoisyBatch:
     null_text: Tensor
 
     def x_t(self, schedule: NoiseSchedule) -> Tensor:
-        """The noisy latents x_t = a_t x_g + sigma_t eps."""
+        """Compute the noisy latents x_t = a_t x_g + sigma_t eps."""
         a, sigma = coefficients(schedule, self.t)
         return a * self.x_g + sigma * self.noise
 
 
 @lru_cache(maxsize=8)
 def _tables(schedule: NoiseSchedule, device: torch.device) -> tuple[Tensor, Tensor]:
-    a, sigma = (torch.from_numpy(table).float().to(device) for table in (schedule.a, schedule.sigma))
+    a, sigma = (
+        torch.from_numpy(table).float().to(device) for table in (schedule.a, schedule.sigma)
+    )
     return a, sigma
 
 

@@ -24,7 +24,7 @@ def sample_ddim(
     text, null_text = texts
     both = torch.cat([null_text.expand_as(text), text])
     scheduler.set_timesteps(steps)
-    x = noise * scheduler.init_noise_sigma
+    x: Tensor = noise * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
         with torch.autocast(x.device.type, torch.bfloat16):
             unconditional, conditional = unet(torch.cat([x, x]), t, both).sample.float().chunk(2)

@@ -9,14 +9,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from distill import ema
-from distill.checkpoints import Checkpoint
+from distill.checkpoints import Checkpoint, under
 from distill.draws import generator
 from distill.progress import Progress
 from distill.rates import cosine, set_rate
+from sidestep.errors import InvalidTraining
 from sidestep.schedule import NoiseSchedule
 
 
@@ -83,6 +86,19 @@ def new_unet(options: TeacherOptions, *, latent_size: int) -> UNet2DConditionMod
     )
 
 
+def load_averages(state: Path, text_encoder: nn.Module, unet: nn.Module) -> None:
+    """Start from the moving averages of another run of `train_teacher`.
+
+    Raises InvalidTraining naming `state` if it is missing, damaged or of other networks.
+    """
+    try:
+        tensors = load_file(state)
+        text_encoder.load_state_dict(under(tensors, "module/text_ema/"))
+        unet.load_state_dict(under(tensors, "module/unet_ema/"))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InvalidTraining(f"{state} cannot be started from ({error})") from error
+
+
 def draw_batch(data: CaptionedLatents, options: TeacherOptions, step: int) -> tuple[Tensor, ...]:
     """Draw x_0, ids, noise and t of one step; `empty_captions` of the captions are ''."""
     draw = generator(options.seed, "teacher", step)
@@ -112,7 +128,9 @@ def train_teacher(
     averages = [ema.average_of(network) for network in networks]
     weights = [p for network in networks for p in network.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=0.01)
-    modules = dict(zip(("text", "unet", "text_ema", "unet_ema"), [*networks, *averages], strict=True))
+    modules = dict(
+        zip(("text", "unet", "text_ema", "unet_ema"), [*networks, *averages], strict=True)
+    )
     state = Checkpoint(out / "state.safetensors", modules, {"adamw": optimizer}, asdict(options))
     a = torch.from_numpy(schedule.a).float().to(device)
     sigma = torch.from_numpy(schedule.sigma).float().to(device)

@@ -18,7 +18,12 @@ from torch import Tensor, nn
 from sidestep.engines.torch_module import OneStepGenerator, to_pixels
 from sidestep.errors import InvalidModel
 
-_UNSUPPORTED = ("class_embed_type", "addition_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+_UNSUPPORTED = (
+    "class_embed_type",
+    "addition_embed_type",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+)
 
 
 class FoldedGenerator(nn.Module):
@@ -78,7 +83,9 @@ def _text(block: nn.Module, text: Tensor) -> dict[str, Tensor]:
 def _fold_timestep(unet: UNet2DConditionModel, timestep: int) -> None:
     for name in _UNSUPPORTED:
         if getattr(unet.config, name, None) is not None:
-            raise InvalidModel(f"unet/config.json: {name} is set; only plain text conditioning works")
+            raise InvalidModel(
+                f"unet/config.json: {name} is set; only plain text conditioning works"
+            )
     if unet.config.resnet_time_scale_shift != "default":
         raise InvalidModel("unet/config.json: resnet_time_scale_shift must be 'default'")
     with torch.no_grad():

@@ -1,6 +1,6 @@
 """Prompts and seeds -> pictures: the library's front door.
 
-    Generator.load("models/emoji")("red apple", seed=7).save("a.png")
+Generator.load("models/emoji")("red apple", seed=7).save("a.png")
 """
 
 from __future__ import annotations

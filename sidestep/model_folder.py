@@ -1,10 +1,10 @@
 """A model on disk: the diffusers layout plus `sidestep.json`, our card.
 
-    sidestep.json                     what the generator is, how it was made, every file's hash
-    model_index.json, scheduler/      what diffusers needs to open the folder as a pipeline
-    tokenizer/ text_encoder/ unet/ vae/
-    onnx/generator.onnx, onnx/certificate.json
-    teacher/                          the many-step teacher's unet, which shares all the rest
+sidestep.json                     what the generator is, how it was made, every file's hash
+model_index.json, scheduler/      what diffusers needs to open the folder as a pipeline
+tokenizer/ text_encoder/ unet/ vae/
+onnx/generator.onnx, onnx/certificate.json
+teacher/                          the many-step teacher's unet, which shares all the rest
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class ModelFolder:
 
 
 def find_model() -> Path:
-    """Return the default model: SIDESTEP_MODEL, else `models/emoji` beside the code or inside it."""
+    """Return the default model: SIDESTEP_MODEL, else `models/emoji` beside or inside the code."""
     if chosen := os.environ.get("SIDESTEP_MODEL"):
         return Path(chosen)
     package = Path(__file__).parent
@@ -154,7 +154,9 @@ def _card(path: Path, values: Any) -> ModelCard:
     except (TypeError, ValueError) as error:
         raise InvalidModel(f"{path} is not a model card ({error})") from error
     if min(channels, height, width, rows, columns) < 1 or tokens < 3:
-        raise InvalidModel(f"{path}: latent_shape and image_size must be positive, tokens at least 3")
+        raise InvalidModel(
+            f"{path}: latent_shape and image_size must be positive, tokens at least 3"
+        )
     return replace(
         card,
         latent_shape=(channels, height, width),

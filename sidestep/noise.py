@@ -42,7 +42,8 @@ def standard_normal(seed: int, count: int) -> NDArray[np.float32]:
     unit = np.float32(2.0**-32)
     u = x.astype(np.float32) * unit + unit / np.float32(2)
     v = y.astype(np.float32) * (unit * np.float32(2 * math.pi)) + unit * np.float32(math.pi)
-    return np.sqrt(np.float32(-2) * np.log(u)) * np.sin(v)
+    normals: NDArray[np.float32] = np.sqrt(np.float32(-2) * np.log(u)) * np.sin(v)
+    return normals
 
 
 def latent_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -28,9 +28,7 @@ class GenerateRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    prompt: Annotated[
-        str, Field(min_length=1, max_length=MAX_PROMPT, description="What to draw.")
-    ]
+    prompt: Annotated[str, Field(min_length=1, max_length=MAX_PROMPT, description="What to draw.")]
     seed: Annotated[
         int | None,
         Field(ge=0, lt=SEEDS, description="Seed of the first picture; drawn below 2^32 if absent."),
@@ -50,7 +48,7 @@ class GenerateRequest(BaseModel):
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Check `values`; raises InvalidRequest with one sentence naming the field and its bounds."""
+        """Check `values`; raises InvalidRequest in one sentence with the field and its bounds."""
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:

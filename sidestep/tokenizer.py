@@ -31,7 +31,7 @@ class Tokens:
 
 
 def byte_alphabet() -> list[str]:
-    """The 256 printable characters that stand for bytes, ordered as CLIP's vocabulary is."""
+    """List the 256 printable characters that stand for bytes, ordered as CLIP's vocabulary is."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(b) for b in printable] + [chr(256 + i) for i in range(len(others))]
@@ -97,6 +97,8 @@ class PromptTokenizer:
         rows = [self.encode(prompt) for prompt in prompts]
         for row in rows:
             if row.dropped:
-                message = f"the prompt is longer than {self.length} tokens; left out: {row.dropped!r}"
+                message = (
+                    f"the prompt is longer than {self.length} tokens; left out: {row.dropped!r}"
+                )
                 warnings.warn(message, PromptCut, stacklevel=2)
         return np.stack([row.ids for row in rows])

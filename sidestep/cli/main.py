@@ -5,11 +5,18 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
+from typing import TextIO
 
 import click
 
 from sidestep import __version__
-from sidestep.errors import InvalidData, InvalidModel, InvalidRequest, InvalidTraining, SidestepError
+from sidestep.errors import (
+    InvalidData,
+    InvalidModel,
+    InvalidRequest,
+    InvalidTraining,
+    SidestepError,
+)
 
 # name -> (module in sidestep.cli, one line of help)
 COMMANDS = {
@@ -35,7 +42,9 @@ class LazyGroup(click.Group):
         """Import one command."""
         if name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"sidestep.cli.{COMMANDS[name][0]}").command
+        command: click.Command = importlib.import_module(
+            f"sidestep.cli.{COMMANDS[name][0]}"
+        ).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -47,7 +56,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sidestep")
 def cli() -> None:
-    """Pictures from prompts with one network evaluation each.
+    r"""Draw pictures from prompts with one network evaluation each.
 
     \b
     sidestep generate "red apple" --seed 7 --out out/
@@ -74,6 +83,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2 if isinstance(error, USER_ERRORS) else 1)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *rest: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     if category.__module__.startswith("sidestep"):
         click.echo(f"{category.__name__}: {message}", err=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,7 +23,7 @@ ENGINE = click.option(
 SEED = click.option("--seed", type=int, help="Seed of the first picture; drawn if absent.")
 
 
-def run_folder(default: str) -> object:
+def run_folder(default: str) -> Callable[[Any], Any]:
     """Return the `--out` option of a training command; running the command again resumes there."""
     return click.option(
         "--out",

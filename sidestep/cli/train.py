@@ -16,19 +16,16 @@ from sidestep.errors import BackendUnavailable
 @click.option("--autoencoder-steps", type=click.IntRange(1), default=2500, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=5000, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--learning-rate", type=float, default=1e-3, show_default=True)
+@click.option(
+    "--start-from",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Run folder whose autoencoder is reused and whose teacher is trained on.",
+)
 @click.option("--size", type=int, default=64, show_default=True, help="Pixels per side.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def command(
-    data: Path,
-    out: Path,
-    autoencoder_steps: int,
-    steps: int,
-    batch: int,
-    size: int,
-    device: str,
-    seed: int,
-) -> None:
+def command(data: Path, out: Path, start_from: Path | None, device: str, **settings: float) -> None:
     """Train an autoencoder, then a text encoder and UNet, on `sidestep data emoji`.
 
     Writes OUT/model (a teacher for `sidestep distill`) and OUT/prompts.txt.
@@ -39,9 +36,16 @@ def command(
         from distill.teacher import TeacherOptions
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "train") from error
+    seed = int(settings["seed"])
     options = EmojiTeacherOptions(
-        autoencoder=AutoencoderOptions(steps=autoencoder_steps, seed=seed),
-        teacher=TeacherOptions(steps=steps, batch=batch, seed=seed),
-        size_px=size,
+        autoencoder=AutoencoderOptions(steps=int(settings["autoencoder_steps"]), seed=seed),
+        teacher=TeacherOptions(
+            steps=int(settings["steps"]),
+            batch=int(settings["batch"]),
+            learning_rate=settings["learning_rate"],
+            seed=seed,
+        ),
+        size_px=int(settings["size"]),
+        start_from=start_from,
     )
     click.echo(train_emoji_teacher(data, out, options, device=device))

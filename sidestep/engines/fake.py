@@ -44,4 +44,5 @@ class FakeEngine:
         tint = (input_ids.sum(axis=1) % 64).astype(np.float32)
         colours = noise[:, :3] * 48 + 96 + tint[:, None, None, None]  # [B, 3, 16, 16]
         pixels = np.clip(colours, 0, 255).astype(np.uint8).transpose(0, 2, 3, 1)
-        return pixels.repeat(2, axis=1).repeat(2, axis=2)  # [B, 32, 32, 3]
+        pictures: NDArray[np.uint8] = pixels.repeat(2, axis=1).repeat(2, axis=2)
+        return pictures  # [B, 32, 32, 3]

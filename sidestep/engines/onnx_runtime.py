@@ -21,7 +21,7 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, folder: ModelFolder) -> None:
-        """Open the graph; raises InvalidModel if the file is missing, damaged or of another shape."""
+        """Open the graph; raises InvalidModel if it is missing, damaged or of another shape."""
         folder.check([ONNX])
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1

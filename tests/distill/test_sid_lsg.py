@@ -64,9 +64,7 @@ def test_a_stopped_run_ends_bit_for_bit_as_an_unbroken_one(
         raise Stop
 
     with pytest.raises(Stop):
-        distil(
-            tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "b", on_checkpoint=stop
-        )
+        distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "b", on_checkpoint=stop)
     resumed = distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "b")
     assert equal(weights(unbroken), weights(resumed))
     states = [load_file(tmp_path / name / "state.safetensors") for name in "ab"]
@@ -88,7 +86,7 @@ def test_a_damaged_checkpoint_is_named(
     distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path)
     state = tmp_path / "state.safetensors"
     state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(InvalidTraining, match="state.safetensors is damaged"):
+    with pytest.raises(InvalidTraining, match=r"state\.safetensors is damaged"):
         distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path)
 
 

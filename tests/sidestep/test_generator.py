@@ -52,7 +52,9 @@ def test_a_damaged_file_is_named(tiny_model: ModelFolder, file: str, damage: str
         path.unlink()
     else:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InvalidModel, match=path.name if file != "tokenizer/vocab.json" else "token"):
+    with pytest.raises(
+        InvalidModel, match=path.name if file != "tokenizer/vocab.json" else "token"
+    ):
         Generator.load(tiny_model.path)
 
 

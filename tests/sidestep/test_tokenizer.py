@@ -51,7 +51,9 @@ def test_a_long_prompt_is_cut_with_the_words_left_out(tokenizer: PromptTokenizer
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 0}', '{"<|startoftext|>": "x"}'])
-def test_a_damaged_vocabulary_is_named(tokenizer_folder: Path, tmp_path: Path, content: str) -> None:
+def test_a_damaged_vocabulary_is_named(
+    tokenizer_folder: Path, tmp_path: Path, content: str
+) -> None:
     (tmp_path / "vocab.json").write_text(content)
     (tmp_path / "merges.txt").write_bytes((tokenizer_folder / "merges.txt").read_bytes())
     with pytest.raises(InvalidModel, match=str(tmp_path)):

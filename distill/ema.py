@@ -23,7 +23,7 @@ def update(average: nn.Module, network: nn.Module, *, beta: float) -> None:
 
 
 def half_life_beta(images_seen: int, *, batch: int, half_life_images: int) -> float:
-    """The decay of one step of `batch` images: beta = 0.5^(batch / h) (SiD-LSG, section 4).
+    """Compute the decay of one step of `batch` images: beta = 0.5^(batch / h) (section 4).
 
     h = min(half_life_images, 0.05 * images seen before this step), so that the average follows
     quickly at first; the first step has beta = 0.

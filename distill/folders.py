@@ -32,7 +32,7 @@ SCHEDULE = {
 
 @dataclass(frozen=True)
 class Teacher:
-    """A Stable-Diffusion-shaped model: its networks, its tokenizer's folder, its schedule's config."""
+    """A Stable-Diffusion-shaped model: networks, tokenizer's folder, scheduler's config."""
 
     text_encoder: CLIPTextModel
     unet: UNet2DConditionModel

@@ -1,0 +1,1 @@
+"""Measure: ratios within one run, with the command and the machine beside every figure."""

@@ -1,0 +1,140 @@
+"""A model's README: a sample grid and what was measured, written from the files beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from numpy.typing import NDArray
+
+from distill.autoencoder import to_pictures
+from distill.emoji_sources import SOURCES
+from distill.folders import Teacher, load_teacher
+from distill.progress import save_grid
+from distill.sampling import sample_ddim
+from distill.student import encode_texts
+from sidestep.files import write_bytes
+from sidestep.generator import Generator
+from sidestep.images import decode
+from sidestep.model_folder import CERTIFICATE, ModelFolder
+from sidestep.noise import latent_noise
+from sidestep.tokenizer import PromptTokenizer
+
+TEACHER_STEPS = 50
+
+
+def write_model_card(folder: ModelFolder, *, guidance_scale: float) -> Path:
+    """Draw the examples at seed 0 by student and teacher, and write `README.md` beside the grid.
+
+    guidance_scale: the teacher's, for classifier-free guidance over 50 DDIM steps
+    """
+    generator = Generator.load(folder.path)
+    prompts = list(folder.card.examples)
+    student = [decode(p.data) for p in generator.draw(prompts, [0] * len(prompts))]
+    teacher = draw_teacher(folder.path, prompts, guidance_scale=guidance_scale)
+    save_grid(folder.path / "samples.png", [student, list(teacher)])
+    path = folder.path / "README.md"
+    write_bytes(path, _text(folder, guidance_scale).encode())
+    return path
+
+
+@torch.no_grad()
+def draw_teacher(path: Path, prompts: list[str], *, guidance_scale: float) -> NDArray[np.uint8]:
+    """Draw prompts at seed 0 with the teacher that a model folder carries: [B, H, W, 3]."""
+    teacher = load_teacher(path)
+    tokenizer = PromptTokenizer(teacher.tokenizer, length=teacher.tokens)
+    texts = tuple(encode_texts(teacher, tokenizer, part, "cpu") for part in (prompts, [""]))
+    noise = torch.from_numpy(latent_noise([0] * len(prompts), teacher.latent_shape))
+    x0 = sample_ddim(
+        teacher.unet,
+        _ddim(teacher),
+        noise,
+        (texts[0], texts[1]),
+        steps=TEACHER_STEPS,
+        guidance_scale=guidance_scale,
+    )
+    return to_pictures(teacher.vae.decode(x0 / teacher.vae.config.scaling_factor).sample)
+
+
+def _ddim(teacher: Teacher) -> DDIMScheduler:
+    return DDIMScheduler(
+        **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
+    )
+
+
+def _text(folder: ModelFolder, guidance_scale: float) -> str:
+    card = folder.card
+    height, width = card.image_size
+    rows = "\n".join(f"| {key} | {value} |" for key, value in _rows(folder))
+    sources = "\n".join(
+        f"| {s.style} | {s.author} | `{s.package}` | {s.licence} |" for s in SOURCES
+    )
+    return f"""---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-image
+---
+# {card.name}
+
+A one-step text-to-image generator for {width}x{height} pictures of emoji, distilled with SiD-LSG by
+this repository from a teacher that it trained from nothing.
+
+![Top: this model, one evaluation. Bottom: its teacher, {TEACHER_STEPS} steps.](samples.png)
+
+Seed 0, from left: {", ".join(card.examples)}. Top row: this model, one network evaluation a picture.
+Bottom row: its teacher, {TEACHER_STEPS} DDIM steps at guidance {guidance_scale:g}
+({2 * TEACHER_STEPS} evaluations a picture), same noise.
+
+```python
+from sidestep.generator import Generator
+
+Generator.load()("red apple", seed=7).save("a.png")
+```
+
+diffusers opens this folder too: `num_inference_steps=1, guidance_scale=1`.
+
+## Measured
+
+| | |
+|---|---|
+{rows}
+
+## Data and licences
+
+The weights are under Apache-2.0. The training pictures, rendered on white and captioned by name:
+
+| style | author | npm package | licence |
+|---|---|---|---|
+{sources}
+
+## Limits
+
+It knows emoji by their names, in English, with an optional style word ("red apple, noto"): about a
+thousand subjects in four styles. It has seen no people, symbols or flags by name, cannot count,
+and does not compose two things reliably. Details smaller than a few pixels are lost.
+"""
+
+
+def _rows(folder: ModelFolder) -> list[tuple[str, Any]]:
+    recipe, quality = folder.card.recipe, folder.card.quality
+    guidance = recipe.get("guidance", {})
+    kappas = ", ".join(f"{guidance.get(f'kappa{i}', '?')}" for i in range(1, 5))
+    rows: list[tuple[str, Any]] = [
+        ("weights", f"`{folder.card.weights[:16]}`"),
+        ("SiD-LSG guidance κ1…κ4", kappas),
+        ("images seen in distillation", f"{recipe.get('images_seen', 0):,}"),
+        ("prompts", f"{recipe.get('prompts', 0):,}"),
+        ("batch, learning rate", f"{recipe.get('batch')}, {recipe.get('learning_rate')}"),
+        *((key.replace("_", " "), value) for key, value in quality.items()),
+    ]
+    if folder.has(CERTIFICATE):
+        certificate = json.loads((folder.path / CERTIFICATE).read_text(encoding="utf-8"))
+        rows += [
+            ("ONNX against PyTorch, largest", f"{certificate['largest_difference']}/255"),
+            ("the same picture alone and in a batch", f"{certificate['batch_invariance']}/255"),
+        ]
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from fastapi import FastAPI
 from ui import style, view
 from ui.drawing import Generate, draw, new_seed
 
+_DRAW_SEED = "() => String(crypto.getRandomValues(new Uint32Array(1))[0])"
 # Seconds between looks for files to delete, and the age of a file that is deleted.
 _CACHE = (3600, 3600)
 
@@ -58,6 +60,7 @@ def mount(page: gr.Blocks, path: str) -> FastAPI:
         path=path,
         theme=style.theme(),
         css=page.sidestep_css,
+        head=style.ICON,
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -68,55 +71,54 @@ def mount(page: gr.Blocks, path: str) -> FastAPI:
 
 
 def _lay_out(model: ShownModel) -> _Parts:
-    """Place the components: what to draw on the left (on a phone above), the picture right."""
-    prompt_value = model.examples[0] if model.examples else "red apple"
+    """Place the components, so that on a phone the picture is right below the prompt."""
+    first = model.examples[0] if model.examples else "red apple"
+    prompt = gr.Textbox(first, label="Prompt", lines=1, autofocus=True, elem_id="prompt")
+    with gr.Row(elem_classes="examples"):
+        examples = [gr.Button(text, size="sm") for text in model.examples]
     with gr.Row():
-        with gr.Column(min_width=300):
-            prompt = gr.Textbox(
-                prompt_value, label="Prompt", lines=2, autofocus=True, elem_id="prompt"
-            )
-            with gr.Row():
-                seed = gr.Textbox("0", label="Seed", max_lines=1, min_width=120, elem_id="seed")
-                dice = gr.Button("New seed", min_width=90, elem_id="dice")
-            keep = gr.Checkbox(True, label="Keep the seed while typing", elem_id="keep")
-            message = gr.HTML(elem_id="message")
-            with gr.Row(elem_classes="examples"):
-                examples = [gr.Button(text, size="sm") for text in model.examples]
-        with gr.Column(min_width=300):
+        with gr.Column(scale=3, min_width=280):
             picture = gr.HTML(view.empty_html(), elem_id="picture")
+        with gr.Column(scale=2, min_width=280):
             badge = gr.HTML(elem_id="badge")
+            message = gr.HTML(elem_id="message")
+            seed = gr.Textbox("0", label="Seed", max_lines=1, elem_id="seed")
+            dice = gr.Button("New seed", elem_id="dice")
+            keep = gr.Checkbox(True, label="Keep the seed while typing", elem_id="keep")
     return _Parts(prompt, seed, keep, dice, examples, picture, badge, message)
 
 
 def _connect(page: gr.Blocks, generate: Generate, parts: _Parts) -> None:
-    """Draw on every edit; one event for all, so that the newest edit is always the last drawn."""
-    texts = {button._id: button.value for button in parts.examples}
+    """Draw on every edit; one event for all, so that the newest edit is always the last drawn.
+
+    `change` and not `input`: in Gradio 6 a text box tells `input` only of key presses, and not
+    of deleting, pasting or a phone's keyboard.
+    """
 
     async def follow(
-        prompt: str, seed: str, keep: bool, event: gr.EventData
+        prompt: str, seed: str, keep: bool, drawn: tuple[str, str] | None
     ) -> tuple[Any, Any, Any, Any, Any]:
-        source = event.target._id if event.target else None
-        chosen = texts.get(source)
-        fresh = source == parts.dice._id or (source == parts.prompt._id and not keep)
+        if (prompt, seed) == drawn:  # the seed box, telling of the seed written below
+            return (gr.skip(),) * 5
+        fresh = not keep and drawn is not None and prompt != drawn[0]
         seed = new_seed() if fresh else seed
-        shown = await draw(generate, chosen or prompt, seed)
-        return (
-            chosen or gr.skip(),
-            seed if fresh else gr.skip(),
-            gr.skip() if shown.picture is None else shown.picture,
-            gr.skip() if shown.badge is None else shown.badge,
-            shown.message,
-        )
+        shown = await draw(generate, prompt, seed)
+        if shown.picture is None:
+            return gr.skip(), gr.skip(), shown.badge, shown.message, None
+        return seed if fresh else gr.skip(), shown.picture, shown.badge, shown.message, (prompt, seed)
 
-    prompt, seed = parts.prompt, parts.seed
-    clicks = [button.click for button in (parts.dice, *parts.examples)]
+    drawn = gr.State(None)
     gr.on(
-        [page.load, prompt.input, prompt.submit, seed.input, seed.submit, *clicks],
+        [page.load, parts.prompt.change, parts.prompt.submit, parts.seed.change],
         follow,
-        [prompt, seed, parts.keep],
-        [prompt, seed, parts.picture, parts.badge, parts.message],
+        [parts.prompt, parts.seed, parts.keep, drawn],
+        [parts.seed, parts.picture, parts.badge, parts.message, drawn],
         trigger_mode="always_last",
         concurrency_limit=None,
         show_progress="hidden",
         api_visibility="private",
     )
+    # These edit a box in the browser, and the box's change draws.
+    parts.dice.click(None, js=_DRAW_SEED, outputs=parts.seed)
+    for button in parts.examples:
+        button.click(None, js=f"() => {json.dumps(button.value)}", outputs=parts.prompt)

@@ -18,11 +18,11 @@ logger = logging.getLogger("sidestep.ui")
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page shows after an edit; None leaves a part as it was."""
+    """What the page shows after an edit; no picture leaves the last one where it is."""
 
     message: str
     picture: str | None = None
-    badge: str | None = None
+    badge: str = ""
 
 
 async def draw(generate: Generate, prompt: str, seed: str) -> Shown:

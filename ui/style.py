@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
 
 SMALL_PX = 256
+_SQUARES = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 4'>"
+    "<path fill='royalblue' d='M0 2h2v2H0zM2 0h2v2H2z'/></svg>"
+)
+ICON = f'<link rel="icon" href="data:image/svg+xml,{quote(_SQUARES)}">'
+
 
 
 def theme() -> Any:

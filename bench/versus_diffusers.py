@@ -59,16 +59,17 @@ def main() -> None:
         )
 
     cores = os.cpu_count() or 1
-    results: dict[int, tuple[float, float]] = {}
+    medians: dict[int, list[float]] = {}
     for threads in sorted({1, max(1, cores // 2), cores}):
         torch.set_num_threads(threads)
         for _ in range(5):
-            ours(), theirs()
+            ours()
+            theirs()
         pairs = [(timed_ms(ours), timed_ms(theirs)) for _ in range(ROUNDS)]
-        results[threads] = tuple(statistics.median(side) for side in zip(*pairs, strict=True))  # type: ignore[assignment]
-    threads, (mine, other) = min(results.items(), key=lambda item: item[1][1])
+        medians[threads] = [statistics.median(side) for side in zip(*pairs, strict=True)]
+    threads, (mine, other) = min(medians.items(), key=lambda item: item[1][1])
     print(f"{engine.spec.name}: median {mine:.1f} ms, one thread, {ROUNDS} calls")
-    print(f"diffusers: median {other:.1f} ms, {threads} threads (the best of {sorted(results)})")
+    print(f"diffusers: median {other:.1f} ms, {threads} threads (the best of {sorted(medians)})")
     print(f"ratio {other / mine:.1f}")
 
 

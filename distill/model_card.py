@@ -85,9 +85,9 @@ this repository from a teacher that it trained from nothing.
 
 ![Top: this model, one evaluation. Bottom: its teacher, {TEACHER_STEPS} steps.](samples.png)
 
-Seed 0, from left: {", ".join(card.examples)}. Top row: this model, one network evaluation a picture.
-Bottom row: its teacher, {TEACHER_STEPS} DDIM steps at guidance {guidance_scale:g}
-({2 * TEACHER_STEPS} evaluations a picture), same noise.
+Seed 0, from left: {", ".join(card.examples)}.
+Top row: this model, one network evaluation a picture. Bottom row: its teacher, same noise,
+{TEACHER_STEPS} DDIM steps at guidance {guidance_scale:g} ({2 * TEACHER_STEPS} evaluations a picture).
 
 ```python
 from sidestep.generator import Generator

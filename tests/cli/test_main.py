@@ -1,0 +1,142 @@
+"""The command line as a user meets it: real processes, one line for an error, no traceback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sidestep.generator import Generator
+from sidestep.images import decode, read_recipe
+from sidestep.model_folder import ONNX, ModelFolder
+
+
+def sidestep(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    code = "from sidestep.cli.main import main; main()"
+    root = str(Path(__file__).parents[2])
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path.insert(0, {root!r}); {code}",
+            *map(str, arguments),
+        ],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_generate_writes_what_the_library_draws(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    done = sidestep(
+        "generate",
+        "red apple",
+        "--seed",
+        "7",
+        "--count",
+        "2",
+        "--model",
+        tiny_model.path,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["red-apple-7.png", "red-apple-8.png"]
+    data = (tmp_path / "out" / "red-apple-7.png").read_bytes()
+    expected = Generator.load(tiny_model.path)("red apple", seed=7)
+    assert data == expected.data
+    recipe = read_recipe(data)
+    assert recipe is not None
+    assert recipe.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["generate", ""], "prompt must be a text of 1 to 2,000 characters"),
+        (["generate", "x" * 10_000], "prompt must be a text of 1 to 2,000 characters"),
+        (["generate", "a", "--seed=-1"], "seed must be a whole number from 0 to 2^64 - 1"),
+        (["generate", "a", "--seed", str(2**64)], "seed must be a whole number"),
+        (["generate", "a", "--count", "1000"], "count must be a whole number from 1 to 16"),
+        (["generate", "a", "--format", "gif"], "format must be one of png, jpeg, webp"),
+        (["generate", "a", "--model", "nowhere"], "nowhere is not a folder"),
+        (["data", "emoji", "--size", "9999"], "between 16 and 512"),
+        (["train", "--data", "nowhere"], "sidestep data emoji --out nowhere"),
+        (
+            ["distill", "--teacher", "nowhere", "--prompts", "nowhere.txt"],
+            "nowhere.txt cannot be read",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = sidestep(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "mismatching"])
+def test_a_damaged_model_is_one_line(tiny_model: ModelFolder, tmp_path: Path, damage: str) -> None:
+    path = tiny_model.path / ONNX
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(data[: len(data) // 2] if damage == "truncated" else data + b"x")
+    done = sidestep("generate", "a", "--model", tiny_model.path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("InvalidModel: ")
+    assert "generator.onnx" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_cut_prompt_is_said(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    prompt = "apple " * 10 + "blue heart"
+    done = sidestep("generate", prompt, "--model", tiny_model.path, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "PromptCut: the prompt is longer than 12 tokens; left out: 'blue heart'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        *([name, "--help"] for name in ("generate", "serve", "train", "distill", "export", "card")),
+        ["data", "emoji", "--help"],
+    ],
+)
+def test_help_needs_no_extra(tmp_path: Path, arguments: list[str]) -> None:
+    code = (
+        "import json, sys; from sidestep.cli.main import cli;"
+        "cli(standalone_mode=False, args=sys.argv[1:]);"
+        " print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *help_lines, modules = done.stdout.strip().splitlines()
+    assert help_lines[0].startswith("Usage:")
+    heavy = {"torch", "diffusers", "transformers", "onnxruntime", "gradio", "bentoml"}
+    assert not heavy & set(json.loads(modules))
+
+
+def test_export_prints_its_proof(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    drawn = decode(Generator.load(tiny_model.path)("red apple", seed=7).data)
+    done = sidestep("export", tiny_model.path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "largest difference" in done.stdout
+    again = decode(Generator.load(tiny_model.path)("red apple", seed=7).data)
+    np.testing.assert_array_equal(drawn, again)

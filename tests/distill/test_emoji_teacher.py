@@ -1,0 +1,121 @@
+"""From pictures to a teacher that diffusers opens, at the smallest size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from distill.autoencoder import AutoencoderOptions, psnr, reconstruction_loss, to_pictures, to_unit
+from distill.emoji_data import _identity
+from distill.emoji_sources import SOURCES
+from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
+from distill.folders import load_teacher
+from distill.rates import cosine
+from distill.teacher import CaptionedLatents, TeacherOptions, draw_batch
+from sidestep.errors import InvalidModel, InvalidTraining
+
+OPTIONS = EmojiTeacherOptions(
+    autoencoder=AutoencoderOptions(channels=(8, 16), steps=2, batch=2, warmup_steps=1),
+    teacher=TeacherOptions(
+        channels=(16, 32), text_width=16, text_layers=1, steps=2, batch=2, warmup_steps=1
+    ),
+    size_px=16,
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    pictures: NDArray[np.uint8] = np.random.default_rng(0).integers(
+        0, 256, (3, 16, 16, 3), dtype=np.uint8
+    )
+    for source in SOURCES:
+        metadata = {"names": '["red-apple", "pizza", "cat-face"]', "package": _identity(source)}
+        save_file(
+            {"pictures": pictures}, tmp_path / f"{source.style}-16.safetensors", metadata=metadata
+        )
+    return tmp_path
+
+
+def test_a_teacher_is_trained_resumed_and_written(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    teacher = load_teacher(train_emoji_teacher(data, out, OPTIONS))
+    assert teacher.latent_shape == (4, 8, 8)
+    assert teacher.image_size == (16, 16)
+    assert teacher.vae.config.scaling_factor > 0
+    assert (out / "prompts.txt").read_text().splitlines()[:2] == ["cat face", "cat face, flat"]
+    first = teacher.unet.state_dict()
+    again = load_teacher(train_emoji_teacher(data, out, OPTIONS)).unet.state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+def test_a_teacher_starts_from_another_run(data: Path, tmp_path: Path) -> None:
+    train_emoji_teacher(data, tmp_path / "a", OPTIONS)
+    options = replace(OPTIONS, start_from=tmp_path / "a")
+    train_emoji_teacher(data, tmp_path / "b", options)
+    ours, theirs = (load_teacher(tmp_path / run / "model").vae.state_dict() for run in "ab")
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    (tmp_path / "a" / "teacher" / "state.safetensors").write_bytes(b"broken")
+    with pytest.raises(InvalidTraining, match=r"state\.safetensors cannot be started from"):
+        train_emoji_teacher(data, tmp_path / "c", options)
+
+
+def test_a_damaged_teacher_is_named(data: Path, tmp_path: Path) -> None:
+    folder = train_emoji_teacher(data, tmp_path / "run", OPTIONS)
+    (folder / "scheduler" / "scheduler_config.json").unlink()
+    with pytest.raises(InvalidModel, match=r"scheduler_config\.json cannot be read"):
+        load_teacher(folder)
+
+
+def test_a_step_draws_the_same_whenever_it_is_drawn() -> None:
+    latents = torch.arange(10.0).view(10, 1, 1, 1).expand(10, 4, 2, 2)
+    captions = torch.arange(20).view(10, 2, 1)
+    data = CaptionedLatents(latents, captions, torch.tensor([-1]))
+    options = TeacherOptions(batch=4000)
+    x0, ids, noise, t = draw_batch(data, options, 5)
+    again = draw_batch(data, options, 5)
+    assert all(torch.equal(a, b) for a, b in zip((x0, ids, noise, t), again, strict=True))
+    assert not torch.equal(noise, draw_batch(data, options, 6)[2])
+    dropped = ids[:, 0] == -1
+    assert float(dropped.float().mean()) == pytest.approx(0.1, abs=0.02)
+    assert torch.equal(ids[~dropped, 0] // 2, x0[~dropped, 0, 0, 0].long())
+    assert int(t.min()) >= 0
+    assert int(t.max()) <= 999
+
+
+def test_the_reconstruction_loss_sees_edges() -> None:
+    x = torch.zeros(1, 3, 8, 8)
+    y = x.clone()
+    y[..., 4:] = 1  # one sharp edge
+    z = x + 0.5  # the same mean error, no edge inside
+    assert float(reconstruction_loss(x, x, edge_weight=0.5)) == 0
+    with_edge, without = (
+        float(
+            reconstruction_loss(x, other, edge_weight=1)
+            - reconstruction_loss(x, other, edge_weight=0)
+        )
+        for other in (y, z)
+    )
+    assert with_edge > without > 0  # zero padding gives z an edge at its border
+
+
+def test_pixels_survive_the_way_to_the_network_and_back() -> None:
+    pictures = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(1, 16, 16, 3)
+    x = to_unit(pictures)
+    assert float(x.min()) == -1
+    assert float(x.max()) == 1
+    assert np.abs(to_pictures(x).astype(int) - pictures.numpy()).max() <= 1
+    assert psnr(torch.zeros(1), torch.full((1,), 0.2)) == pytest.approx(20)
+
+
+def test_the_rate_warms_up_and_ends_at_zero() -> None:
+    rates = [cosine(step, peak=1.0, warmup=10, last=100) for step in range(1, 101)]
+    assert rates[4] == 0.5
+    assert max(rates) == rates[9] == 1.0
+    assert rates[-1] == pytest.approx(0)
+    assert rates[9:] == sorted(rates[9:], reverse=True)

@@ -17,6 +17,10 @@ from sidestep.errors import ServiceUnavailable
 from sidestep.requests import GenerateRequest, Picture
 
 CLIENT_CLOSED_REQUEST = 499
+ICON = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 4'>"
+    "<path fill='royalblue' d='M0 2h2v2H0zM2 0h2v2H2z'/></svg>"
+)
 
 
 def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
@@ -51,6 +55,10 @@ def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
     @router.get("/", include_in_schema=False)
     async def home() -> Response:
         return RedirectResponse("/ui/")
+
+    @router.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> Response:
+        return Response(ICON, media_type="image/svg+xml")
 
     return router
 

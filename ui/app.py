@@ -37,8 +37,7 @@ class _Parts:
     dice: Any
     examples: list[Any]
     picture: Any
-    badge: Any
-    message: Any
+    report: Any
 
 
 def build(generate: Generate, models: Sequence[ShownModel]) -> gr.Blocks:
@@ -60,7 +59,6 @@ def mount(page: gr.Blocks, path: str) -> FastAPI:
         path=path,
         theme=style.theme(),
         css=page.sidestep_css,
-        head=style.ICON,
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -80,12 +78,11 @@ def _lay_out(model: ShownModel) -> _Parts:
         with gr.Column(scale=3, min_width=280):
             picture = gr.HTML(view.empty_html(), elem_id="picture")
         with gr.Column(scale=2, min_width=280):
-            badge = gr.HTML(elem_id="badge")
-            message = gr.HTML(elem_id="message")
+            report = gr.HTML(elem_id="report")
             seed = gr.Textbox("0", label="Seed", max_lines=1, elem_id="seed")
             dice = gr.Button("New seed", elem_id="dice")
             keep = gr.Checkbox(True, label="Keep the seed while typing", elem_id="keep")
-    return _Parts(prompt, seed, keep, dice, examples, picture, badge, message)
+    return _Parts(prompt, seed, keep, dice, examples, picture, report)
 
 
 def _connect(page: gr.Blocks, generate: Generate, parts: _Parts) -> None:
@@ -97,22 +94,22 @@ def _connect(page: gr.Blocks, generate: Generate, parts: _Parts) -> None:
 
     async def follow(
         prompt: str, seed: str, keep: bool, drawn: tuple[str, str] | None
-    ) -> tuple[Any, Any, Any, Any, Any]:
+    ) -> tuple[Any, Any, Any, Any]:
         if (prompt, seed) == drawn:  # the seed box, telling of the seed written below
-            return (gr.skip(),) * 5
+            return (gr.skip(),) * 4
         fresh = not keep and drawn is not None and prompt != drawn[0]
         seed = new_seed() if fresh else seed
         shown = await draw(generate, prompt, seed)
         if shown.picture is None:
-            return gr.skip(), gr.skip(), shown.badge, shown.message, None
-        return seed if fresh else gr.skip(), shown.picture, shown.badge, shown.message, (prompt, seed)
+            return gr.skip(), gr.skip(), shown.report, None
+        return seed if fresh else gr.skip(), shown.picture, shown.report, (prompt, seed)
 
     drawn = gr.State(None)
     gr.on(
         [page.load, parts.prompt.change, parts.prompt.submit, parts.seed.change],
         follow,
         [parts.prompt, parts.seed, parts.keep, drawn],
-        [parts.seed, parts.picture, parts.badge, parts.message, drawn],
+        [parts.seed, parts.picture, parts.report, drawn],
         trigger_mode="always_last",
         concurrency_limit=None,
         show_progress="hidden",

@@ -18,11 +18,13 @@ logger = logging.getLogger("sidestep.ui")
 
 @dataclass(frozen=True)
 class Shown:
-    """What the page shows after an edit; no picture leaves the last one where it is."""
+    """What the page shows after an edit; no picture leaves the last one where it is.
 
-    message: str
+    report: the times of the picture, or one sentence on why there is none
+    """
+
+    report: str
     picture: str | None = None
-    badge: str = ""
 
 
 async def draw(generate: Generate, prompt: str, seed: str) -> Shown:
@@ -37,9 +39,8 @@ async def draw(generate: Generate, prompt: str, seed: str) -> Shown:
     except Exception:
         logger.exception("a picture for the page failed")
         return Shown(error_html("something went wrong; the service's log says what"))
-    return Shown(
-        warning_html(picture), picture_html(picture, prompt), badge_html(picture, total_ms)
-    )
+    report = badge_html(picture, total_ms) + warning_html(picture)
+    return Shown(report, picture_html(picture, prompt))
 
 
 def seed_number(text: str) -> int:

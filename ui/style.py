@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import gradio as gr
 
 SMALL_PX = 256
-_SQUARES = (
-    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 4'>"
-    "<path fill='royalblue' d='M0 2h2v2H0zM2 0h2v2H2z'/></svg>"
-)
-ICON = f'<link rel="icon" href="data:image/svg+xml,{quote(_SQUARES)}">'
-
 
 
 def theme() -> Any:
@@ -42,7 +35,7 @@ _CSS = """
 .badge { display: flex; flex-wrap: wrap; gap: .25rem .75rem; align-items: baseline; margin: 0;
   color: var(--body-text-color-subdued); font-variant-numeric: tabular-nums; }
 .badge strong { color: var(--body-text-color); font-size: 1.25rem; }
-.message { margin: 0; padding: .5rem .75rem; border-radius: 6px; overflow-wrap: anywhere; }
+.message { margin: .5rem 0 0; padding: .5rem .75rem; border-radius: 6px; overflow-wrap: anywhere; }
 .message.error { background: #fdecea; color: #7a1410; }
 .message.warning { background: #fff5d6; color: #5c4400; }
 .dark .message.error { background: #4a1512; color: #ffdad6; }

@@ -50,7 +50,7 @@ def warning_html(picture: Picture) -> str:
     """Name the words that the model did not read; empty where it read all."""
     if not picture.dropped:
         return ""
-    dropped = escape(_shortened(picture.dropped))
+    dropped = escape(_shortened(picture.dropped, 80))
     return f'<p class="message warning" role="status">The prompt is too long; left out: {dropped}</p>'
 
 

@@ -1,0 +1,89 @@
+"""The BentoML service: the worker's lifecycle around the FastAPI app.
+
+BentoML's supervisor imports this module too, only to read the service's configuration. So
+nothing here loads a model or imports FastAPI, Gradio or an engine before a worker starts.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+# Before BentoML and Gradio are imported, which read them then: nobody is told who runs this.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import bentoml
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import Receive, Scope, Send
+
+
+class WorkerApp:
+    """An ASGI app that exists from the worker's start to its stop.
+
+    BentoML gives it every path that is not its own, unknown ones included, so that all errors
+    have our shape.
+    """
+
+    def __init__(self) -> None:
+        """Make a place for the app."""
+        self.app: FastAPI | None = None
+        self._running = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Load the model and start the app; raises InvalidModel if the model is damaged."""
+        from serve.app import create_app
+        from serve.settings import Settings
+        from sidestep.generator import Generator
+
+        settings = Settings.from_environment()
+        generator = Generator.load(settings.model, engine=settings.engine)
+        app = create_app(generator, settings)
+        await self._running.enter_async_context(app.router.lifespan_context(app))
+        self.app = app
+
+    async def stop(self) -> None:
+        """Stop the app."""
+        self.app = None
+        await self._running.aclose()
+
+    @property
+    def ready(self) -> bool:
+        """Whether pictures can be drawn."""
+        return self.app is not None and self.app.state.studio.ready
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the app answer."""
+        assert self.app is not None, "a worker answers only after its start"
+        await self.app(scope, receive, send)
+
+
+worker = WorkerApp()
+
+
+@bentoml.service(
+    name="sidestep",
+    workers=1,  # the queue and the page's sessions are in one process
+    metrics={"enabled": False},  # its labels are raw paths, and grow without bound
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(worker, path="/")
+class Sidestep:
+    """Pictures from prompts with one network evaluation each."""
+
+    @bentoml.on_startup
+    async def start(self) -> None:
+        """Load the model once, in the worker."""
+        await worker.start()
+
+    @bentoml.on_shutdown
+    async def stop(self) -> None:
+        """Stop the app."""
+        await worker.stop()
+
+    async def __is_ready__(self) -> bool:
+        """Answer BentoML's /readyz."""
+        return worker.ready

@@ -25,7 +25,7 @@ FORMAT = 1
 CARD = "sidestep.json"
 ONNX = "onnx/generator.onnx"
 CERTIFICATE = "onnx/certificate.json"
-_WEIGHTS = ("text_encoder", "unet", "vae")
+WEIGHTS = ("text_encoder", "unet", "vae")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class ModelCard:
     latent_shape: (4, h, w); image_size: (H, W) in pixels; tokens: length of the text
     schedule: a diffusers scheduler config with `init_timestep`, see `NoiseSchedule.from_config`
     recipe, quality: how the weights were made and what was measured on them
+    onnx_shares: weight files that `onnx/generator.onnx` reads in place
     files: SHA-256 of every file that an engine reads, by path inside the folder
     weights: one hash over the hashes of all safetensors files
     """
@@ -48,6 +49,7 @@ class ModelCard:
     quality: dict[str, Any] = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
+    onnx_shares: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     weights: str = ""
     format: int = FORMAT
@@ -134,7 +136,7 @@ def _weights_hash(hashes: Mapping[str, str]) -> str:
     parts = [
         f"{file}:{value}"
         for file, value in sorted(hashes.items())
-        if file.endswith(".safetensors") and file.split("/", 1)[0] in _WEIGHTS
+        if file.endswith(".safetensors") and file.split("/", 1)[0] in WEIGHTS
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -163,4 +165,5 @@ def _card(path: Path, values: Any) -> ModelCard:
         image_size=(rows, columns),
         tokens=tokens,
         examples=tuple(card.examples),
+        onnx_shares=tuple(card.onnx_shares),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -20,17 +21,27 @@ class OnnxRuntimeEngine:
     the batch, and one thread without spinning beats several that share a picture.
     """
 
-    def __init__(self, folder: ModelFolder) -> None:
-        """Open the graph; raises InvalidModel if it is missing, damaged or of another shape."""
-        folder.check([ONNX])
+    def __init__(self, folder: ModelFolder, *, graph: Path | None = None) -> None:
+        """Open the graph; raises InvalidModel if it is missing, damaged or of another shape.
+
+        graph: a new file that the card does not list yet, instead of `onnx/generator.onnx`
+        """
+        if graph is None:
+            folder.check([ONNX, *folder.card.onnx_shares])
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 3
-        path = folder.path / ONNX
+        # The graph may read weights from the safetensors files of its folder.
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(folder.path.resolve())
+        )
+        path = graph or folder.path / ONNX
         try:
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # ONNX Runtime's own exceptions share no base class
             raise InvalidModel(f"{path} cannot be opened ({error})") from error
         card = folder.card

@@ -19,7 +19,7 @@ from export.run import export_model
 from sidestep.engines.contract import Engine, GeneratorSpec
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.torch_module import OneStepGenerator, load_module
-from sidestep.errors import CertificateFailed
+from sidestep.errors import CertificateFailed, InvalidModel
 from sidestep.model_folder import CERTIFICATE, ONNX, ModelFolder
 from sidestep.noise import latent_noise
 from sidestep.schedule import NoiseSchedule
@@ -132,3 +132,18 @@ def test_the_certificate_is_kept(tiny_model: ModelFolder) -> None:
     assert certificate["batches"] == [1, 2, 5, 8]
     assert certificate["largest_difference"] <= certificate["tolerance"] == 1
     tiny_model.check()
+
+
+def test_shared_weights_draw_the_same_and_are_checked(tiny_model: ModelFolder) -> None:
+    ids, noise = inputs(tiny_model, 2)
+    alone = OnnxRuntimeEngine(tiny_model)(ids, noise)
+    size = (tiny_model.path / ONNX).stat().st_size
+    export_model(tiny_model, share=True)
+    folder = ModelFolder.open(tiny_model.path)
+    assert (folder.path / ONNX).stat().st_size < 0.8 * size
+    assert "unet/diffusion_pytorch_model.safetensors" in folder.card.onnx_shares
+    np.testing.assert_array_equal(OnnxRuntimeEngine(folder)(ids, noise), alone)
+    weights = folder.path / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(InvalidModel, match=r"diffusion_pytorch_model\.safetensors does not match"):
+        OnnxRuntimeEngine(folder)

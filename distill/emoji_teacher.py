@@ -8,9 +8,11 @@ OUT/model/                       the finished teacher, in the diffusers layout
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from distill.autoencoder import AutoencoderOptions, encode_all, train_autoencode
 from distill.captions import train_bpe
 from distill.emoji_data import EmojiSet
 from distill.emoji_sources import caption, styled
-from distill.folders import SCHEDULE, Teacher, write_teacher
+from distill.folders import SCHEDULE, TRAINING, Teacher, write_teacher
 from distill.teacher import (
     CaptionedLatents,
     TeacherOptions,
@@ -32,7 +34,7 @@ from distill.teacher import (
     new_unet,
     train_teacher,
 )
-from sidestep.files import atomic_path, write_bytes
+from sidestep.files import atomic_path, write_bytes, write_json
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
 
@@ -83,7 +85,17 @@ def train_emoji_teacher(
     schedule = NoiseSchedule.from_config(SCHEDULE)
     text, unet = train_teacher(networks, captioned, schedule, options.teacher, out / "teacher")
     write_teacher(out / "model", Teacher(text, unet, vae, out / "tokenizer", SCHEDULE))
+    write_json(out / "model" / TRAINING, _training(options, len(latents)))
     return out / "model"
+
+
+def _training(options: EmojiTeacherOptions, pictures: int) -> dict[str, Any]:
+    """Tell how the teacher was made; a run that started from another tells of that one first."""
+    before: dict[str, Any] = {"autoencoder": asdict(options.autoencoder), "teacher": []}
+    if options.start_from and (told := options.start_from / "model" / TRAINING).exists():
+        before = json.loads(told.read_text(encoding="utf-8"))
+    phase = {"pictures": pictures, "size_px": options.size_px, **asdict(options.teacher)}
+    return {**before, "teacher": [*before["teacher"], phase]}
 
 
 def _autoencoder(

@@ -30,6 +30,9 @@ SCHEDULE = {
 }
 
 
+TRAINING = "training.json"  # how a teacher of ours was made; copied into its students' cards
+
+
 @dataclass(frozen=True)
 class Teacher:
     """A Stable-Diffusion-shaped model: networks, tokenizer's folder, scheduler's config."""

@@ -129,6 +129,7 @@ def _rows(folder: ModelFolder) -> list[tuple[str, Any]]:
         ("images seen in distillation", f"{recipe.get('images_seen', 0):,}"),
         ("prompts", f"{recipe.get('prompts', 0):,}"),
         ("batch, learning rate", f"{recipe.get('batch')}, {recipe.get('learning_rate')}"),
+        *_teacher_rows(recipe.get("teacher")),
         *((key.replace("_", " "), value) for key, value in quality.items()),
     ]
     if folder.has(CERTIFICATE):
@@ -138,3 +139,14 @@ def _rows(folder: ModelFolder) -> list[tuple[str, Any]]:
             ("the same picture alone and in a batch", f"{certificate['batch_invariance']}/255"),
         ]
     return rows
+
+
+def _teacher_rows(training: dict[str, Any] | None) -> list[tuple[str, Any]]:
+    phases = training["teacher"] if training else []
+    return [
+        (
+            f"teacher, part {number}" if len(phases) > 1 else "teacher",
+            f"{phase['steps']:,} steps of {phase['batch']} on {phase['pictures']:,} pictures",
+        )
+        for number, phase in enumerate(phases, 1)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from distill.autoencoder import to_pictures
-from distill.folders import Teacher, load_teacher, write_student
+from distill.folders import TRAINING, Teacher, load_teacher, write_student
 from distill.losses import one_step
 from distill.progress import save_grid
 from distill.sid_lsg import DistillOptions, Prompts, as_network, distil
@@ -74,7 +75,7 @@ def distil_folder(
         image_size=teacher.image_size,
         tokens=teacher.tokens,
         schedule={**teacher.schedule, "init_timestep": INIT_TIMESTEP},
-        recipe=_recipe(options, len(prompts)),
+        recipe=_recipe(options, len(prompts), teacher_folder),
         examples=EXAMPLES,
     )
     return write_student(out / "model", teacher, student.cpu(), card)
@@ -117,10 +118,12 @@ def draw_one_step(
     return to_pictures(vae.decode(x_g / vae.config.scaling_factor).sample)
 
 
-def _recipe(options: DistillOptions, prompts: int) -> dict[str, Any]:
+def _recipe(options: DistillOptions, prompts: int, teacher: Path) -> dict[str, Any]:
+    told = teacher / TRAINING
     return {
         "method": "SiD-LSG",
         "prompts": prompts,
         "images_seen": options.iterations * options.batch,
         **asdict(options),
+        "teacher": json.loads(told.read_text(encoding="utf-8")) if told.exists() else None,
     }

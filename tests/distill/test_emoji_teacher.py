@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,3 +120,11 @@ def test_the_rate_warms_up_and_ends_at_zero() -> None:
     assert max(rates) == rates[9] == 1.0
     assert rates[-1] == pytest.approx(0)
     assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+def test_a_teacher_tells_how_it_was_made(data: Path, tmp_path: Path) -> None:
+    train_emoji_teacher(data, tmp_path / "a", OPTIONS)
+    folder = train_emoji_teacher(data, tmp_path / "b", replace(OPTIONS, start_from=tmp_path / "a"))
+    training = json.loads((folder / "training.json").read_text())
+    assert [phase["pictures"] for phase in training["teacher"]] == [12, 12]
+    assert training["autoencoder"]["steps"] == 2

@@ -1,0 +1,96 @@
+"""`sidestep serve`: check first, then hand over to BentoML's server and tell when it is ready.
+
+Three things can be wrong before the server starts, and each is one line for the caller: the
+settings, the model and the address.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from serve.settings import Settings, variable
+from sidestep.errors import InvalidRequest
+from sidestep.generator import Generator
+
+SERVICE = "serve.service:Sidestep"
+# An open page holds a connection for ever; after this the server closes it.
+GRACE_S = 3
+
+
+def serve(model: Path | None, engine: str, host: str, port: int) -> None:
+    """Serve `model` on host:port until SIGINT or SIGTERM.
+
+    Raises InvalidRequest for a setting or an address that cannot be used, and InvalidModel for a
+    model that cannot be opened.
+    """
+    address = _free_address(host, port)
+    if model is not None:
+        os.environ[variable("model")] = str(model.absolute())
+    if engine != "auto":
+        os.environ[variable("engine")] = engine
+    settings = Settings.from_environment()
+    Generator.load(settings.model, engine=settings.engine)
+    threading.Thread(target=_tell_when_ready, args=(address, port), daemon=True).start()
+    _run_bentoml(address, port)
+
+
+def _free_address(host: str, port: int) -> str:
+    """Return `host` as an IP address that can be listened on; BentoML takes no names."""
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        raise InvalidRequest(f"host {host!r} is not an address of this machine", field="host") from None
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(where)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            message = f"cannot listen on {host}:{port} ({reason}); choose another with --port"
+            raise InvalidRequest(message, field="port") from None
+    return str(where[0])
+
+
+def _tell_when_ready(address: str, port: int) -> None:
+    """Print the page's address as soon as pictures can be drawn."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+    here = everywhere.get(address, address)
+    url = f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+    while True:
+        try:
+            with urlopen(f"{url}/readyz", timeout=5):  # noqa: S310
+                break
+        except (URLError, OSError):
+            time.sleep(0.05)
+    print(f"sidestep is ready: {url} (Ctrl-C stops it)", flush=True)
+
+
+def _run_bentoml(address: str, port: int) -> None:
+    """Run BentoML's supervisor and one worker in this process until a signal ends them.
+
+    Through its command line, which is its public interface for a graceful timeout. Its own logs
+    are left to errors.
+    """
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    from bentoml_cli.cli import cli
+
+    # Not the caller's folder: a folder named `serve` in it would be imported instead of ours.
+    root = Path(__file__).resolve().parent.parent
+    arguments = [
+        "serve",
+        SERVICE,
+        *("--working-dir", str(root)),
+        *("--host", address),
+        *("--port", str(port)),
+        *("--timeout-graceful-shutdown", str(GRACE_S)),
+        "--quiet",
+    ]
+    sys.stdout.flush()
+    cli(arguments, standalone_mode=False)

@@ -62,7 +62,8 @@ class LatePage:
         except Exception as error:
             logger.error("the page at /ui cannot be shown", exc_info=error)
             if not self._built.done():
-                self._built.set_exception(ServiceUnavailable("the page cannot be shown; see the log"))
+                told = ServiceUnavailable("the page cannot be shown; see the log")
+                self._built.set_exception(told)
                 self._built.exception()  # logged above
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

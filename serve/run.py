@@ -46,7 +46,8 @@ def _free_address(host: str, port: int) -> str:
     try:
         family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError:
-        raise InvalidRequest(f"host {host!r} is not an address of this machine", field="host") from None
+        message = f"host {host!r} is not an address of this machine"
+        raise InvalidRequest(message, field="host") from None
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

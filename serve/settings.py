@@ -39,7 +39,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
         """Read the SIDESTEP_* variables; raises InvalidRequest naming the variable."""
-        values = {
+        values: dict[str, Any] = {
             option.name: _value(option, environment[variable(option.name)])
             for option in fields(cls)
             if environment.get(variable(option.name))

@@ -53,8 +53,9 @@ def build(generate: Generate, models: Sequence[ShownModel]) -> gr.Blocks:
 
 def mount(page: gr.Blocks, path: str) -> FastAPI:
     """Return an app that serves `page` at `path` and asks no other host for anything."""
-    return gr.mount_gradio_app(
-        FastAPI(openapi_url=None),
+    app = FastAPI(openapi_url=None)
+    gr.mount_gradio_app(
+        app,
         page,
         path=path,
         theme=style.theme(),
@@ -66,6 +67,7 @@ def mount(page: gr.Blocks, path: str) -> FastAPI:
         mcp_server=False,
         max_file_size="1mb",
     )
+    return app
 
 
 def _lay_out(model: ShownModel) -> _Parts:

@@ -51,7 +51,8 @@ def warning_html(picture: Picture) -> str:
     if not picture.dropped:
         return ""
     dropped = escape(_shortened(picture.dropped, 80))
-    return f'<p class="message warning" role="status">The prompt is too long; left out: {dropped}</p>'
+    text = f"The prompt is too long; left out: {dropped}"
+    return f'<p class="message warning" role="status">{text}</p>'
 
 
 def error_html(sentence: str) -> str:

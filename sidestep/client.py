@@ -1,0 +1,136 @@
+"""The same `generate` over HTTP.
+
+    async with Client("http://127.0.0.1:3000") as client:
+        pictures = await client.generate(GenerateRequest(prompt="red apple", seed=7))
+
+Needs an event loop, as the service's own `generate` does, so that a page can use either.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote
+
+import httpx
+
+from sidestep.errors import InvalidRequest, RequestTooLarge, ServiceBusy, ServiceUnavailable
+from sidestep.images import MEDIA_TYPES
+from sidestep.requests import FORMATS, GenerateRequest, ImageFormat, Picture, Timings
+
+TIMEOUT_S = 60.0
+
+
+class Client:
+    """A sidestep service at `url`; keeps its connections open until closed."""
+
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Make a client; nothing is sent yet."""
+        self._http = httpx.AsyncClient(base_url=url.rstrip("/"), timeout=timeout_s)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def generate(self, request: GenerateRequest) -> list[Picture]:
+        """Draw all pictures of a request; picture i has seed + i.
+
+        Raises InvalidRequest with the field that the service refused, ServiceBusy when its queue
+        is full and ServiceUnavailable when it cannot be reached, is stopping or fails.
+        """
+        body = request.model_dump(exclude_none=True)
+        try:
+            response = await self._http.post("/generate", json=body)
+        except httpx.InvalidURL as error:
+            raise InvalidRequest(f"the address is not a URL ({error})", field="url") from None
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise ServiceUnavailable(
+                f"the service at {self._http.base_url} cannot be reached ({reason})"
+            ) from error
+        if response.is_success:
+            return _pictures(response, request)
+        raise _error(response)
+
+
+def _pictures(response: httpx.Response, request: GenerateRequest) -> list[Picture]:
+    try:
+        if response.headers["content-type"].split(";")[0] == "application/json":
+            return [_from_json(values) for values in response.json()["pictures"]]
+        return [_from_bytes(response, request)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ServiceUnavailable(
+            f"the answer of {response.url} is not a sidestep service's ({error!r})"
+        ) from error
+
+
+def _from_json(values: dict[str, Any]) -> Picture:
+    return Picture(
+        base64.b64decode(values["data"]),
+        int(values["seed"]),
+        _format(values["format"]),
+        Timings(**values["timings"]),
+        values["dropped"],
+    )
+
+
+def _from_bytes(response: httpx.Response, request: GenerateRequest) -> Picture:
+    """Read one picture and its headers."""
+    if response.headers["content-type"] != MEDIA_TYPES[request.format]:
+        raise ValueError(response.headers["content-type"])
+    parts = _server_timing(response.headers.get("server-timing", ""))
+    timings = Timings(
+        float(parts.get("queue", 0)),
+        float(parts.get("engine", 0)),
+        float(parts.get("encode", 0)),
+        int(parts.get("batch", 1)),
+    )
+    seed = int(response.headers["x-seed"])
+    dropped = unquote(response.headers.get("x-prompt-dropped", ""))
+    return Picture(response.content, seed, request.format, timings, dropped)
+
+
+def _server_timing(header: str) -> dict[str, str]:
+    """Read `queue;dur=1.5, batch;desc="2"` as {"queue": "1.5", "batch": "2"}."""
+    parts = {}
+    for part in header.split(","):
+        name, _, rest = part.strip().partition(";")
+        parts[name] = rest.partition("=")[2].strip('"')
+    return parts
+
+
+def _format(name: object) -> ImageFormat:
+    for known in FORMATS:
+        if known == name:
+            return known
+    raise ValueError(name)
+
+
+def _error(response: httpx.Response) -> Exception:
+    """Turn the service's error answer into the exception that the service had."""
+    try:
+        told = json.loads(response.content)["error"]
+        message, field = str(told["message"]), told.get("field")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        message, field = f"the service answered {response.status_code}", None
+    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        wait = response.headers.get("retry-after", "")
+        return ServiceBusy(message, retry_after_s=float(wait) if wait.isdecimal() else 1.0)
+    if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+        return RequestTooLarge(message, field=field)
+    if response.is_client_error:
+        return InvalidRequest(message, field=field)
+    return ServiceUnavailable(message)

@@ -65,10 +65,10 @@ class Checkpoint:
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise InvalidTraining(f"{self.path} is damaged ({error}); delete it") from error
         for name, module in self.modules.items():
-            module.load_state_dict(under(tensors, f"module/{name}/"))
+            module.load_state_dict(_under(tensors, f"module/{name}/"))
         for name, optimizer in self.optimizers.items():
             state: dict[int, dict[str, Tensor]] = {}
-            for key, value in under(tensors, f"optimizer/{name}/").items():
+            for key, value in _under(tensors, f"optimizer/{name}/").items():
                 index, field = key.split("/", 1)
                 state.setdefault(int(index), {})[field] = value
             groups = optimizer.state_dict()["param_groups"]
@@ -85,6 +85,5 @@ class Checkpoint:
             )
 
 
-def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Select the tensors whose names begin with `prefix`, without it."""
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -8,7 +8,6 @@ OUT/model/                       the finished teacher, in the diffusers layout
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,11 +24,17 @@ from distill.autoencoder import AutoencoderOptions, encode_all, train_autoencode
 from distill.captions import train_bpe
 from distill.emoji_data import EmojiSet
 from distill.emoji_sources import caption, styled
-from distill.folders import SCHEDULE, TRAINING, Teacher, write_teacher
+from distill.folders import (
+    SCHEDULE,
+    TRAINING,
+    Teacher,
+    load_teacher,
+    read_training,
+    write_teacher,
+)
 from distill.teacher import (
     CaptionedLatents,
     TeacherOptions,
-    load_averages,
     new_text_encoder,
     new_unet,
     train_teacher,
@@ -46,8 +51,8 @@ VOCABULARY = 4096
 class EmojiTeacherOptions:
     """The two trainings, the picture size in pixels, and the run to go on from.
 
-    start_from: another run's folder; its tokenizer and autoencoder are taken over, and its
-    teacher's moving average is where this teacher starts
+    start_from: a teacher's or a student's folder; its tokenizer and autoencoder are taken over,
+    and its teacher is where this one starts
     """
 
     autoencoder: AutoencoderOptions = AutoencoderOptions()
@@ -65,8 +70,8 @@ def train_emoji_teacher(
     with_style = [styled(caption(name), part.style) for part in sets for name in part.names]
     write_bytes(out / "prompts.txt", ("\n".join(sorted({*plain, *with_style})) + "\n").encode())
     if options.start_from:
-        for part in ("tokenizer", "autoencoder/vae"):
-            shutil.copytree(options.start_from / part, out / part, dirs_exist_ok=True)
+        for part, here in (("tokenizer", "tokenizer"), ("vae", "autoencoder/vae")):
+            shutil.copytree(options.start_from / part, out / here, dirs_exist_ok=True)
     else:
         train_bpe(with_style, out / "tokenizer", vocab_size=VOCABULARY, max_tokens=TOKENS)
     tokenizer = PromptTokenizer(out / "tokenizer", length=TOKENS)
@@ -77,10 +82,14 @@ def train_emoji_teacher(
     captioned = CaptionedLatents(latents, ids, torch.from_numpy(tokenizer.encode("").ids))
 
     torch.manual_seed(options.teacher.seed)
-    text = new_text_encoder(options.teacher, vocabulary=tokenizer.end + 1, length=TOKENS)
-    unet = new_unet(options.teacher, latent_size=latents.shape[-1])
     if options.start_from:
-        load_averages(options.start_from / "teacher" / "state.safetensors", text, unet)
+        before = load_teacher(options.start_from)
+        text, unet = (
+            net.train().requires_grad_(True) for net in (before.text_encoder, before.unet)
+        )
+    else:
+        text = new_text_encoder(options.teacher, vocabulary=tokenizer.end + 1, length=TOKENS)
+        unet = new_unet(options.teacher, latent_size=latents.shape[-1])
     networks = (text.to(device), unet.to(device, memory_format=torch.channels_last))
     schedule = NoiseSchedule.from_config(SCHEDULE)
     text, unet = train_teacher(networks, captioned, schedule, options.teacher, out / "teacher")
@@ -91,9 +100,8 @@ def train_emoji_teacher(
 
 def _training(options: EmojiTeacherOptions, pictures: int) -> dict[str, Any]:
     """Tell how the teacher was made; a run that started from another tells of that one first."""
-    before: dict[str, Any] = {"autoencoder": asdict(options.autoencoder), "teacher": []}
-    if options.start_from and (told := options.start_from / "model" / TRAINING).exists():
-        before = json.loads(told.read_text(encoding="utf-8"))
+    before = read_training(options.start_from) if options.start_from else None
+    before = before or {"autoencoder": asdict(options.autoencoder), "teacher": []}
     phase = {"pictures": pictures, "size_px": options.size_px, **asdict(options.teacher)}
     return {**before, "teacher": [*before["teacher"], phase]}
 

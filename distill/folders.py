@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTextModel
 
 from sidestep.errors import InvalidModel
 from sidestep.files import write_json
-from sidestep.model_folder import ModelCard, ModelFolder, write_card
+from sidestep.model_folder import CARD, ModelCard, ModelFolder, write_card
 from sidestep.schedule import NoiseSchedule
 
 # Stable Diffusion's schedule, which the embedded teacher shares.
@@ -80,6 +81,16 @@ def load_teacher(path: Path) -> Teacher:
         tokenizer=path / "tokenizer",
         schedule={key: schedule[key] for key in SCHEDULE if key in schedule},
     )
+
+
+def read_training(path: Path) -> dict[str, Any] | None:
+    """Read how the teacher in `path` was made, from its own file or its student's card."""
+    if (told := path / TRAINING).is_file():
+        training: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
+        return training
+    if (path / CARD).is_file():
+        return ModelFolder.open(path).card.recipe.get("teacher")
+    return None
 
 
 def write_teacher(out: Path, teacher: Teacher) -> None:
@@ -156,6 +167,6 @@ def _model_index(scheduler: str) -> dict[str, Any]:
 def _read(kind: Any, path: Path) -> Any:
     try:
         network = kind.from_pretrained(path, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InvalidModel(f"{path} cannot be read ({error})") from error
     return network.float().eval().requires_grad_(False)

@@ -87,7 +87,7 @@ this repository from a teacher that it trained from nothing.
 
 Seed 0, from left: {", ".join(card.examples)}.
 Top row: this model, one network evaluation a picture. Bottom row: its teacher, same noise,
-{TEACHER_STEPS} DDIM steps at guidance {guidance_scale:g}, {2 * TEACHER_STEPS} evaluations a picture.
+{TEACHER_STEPS} DDIM steps at guidance {guidance_scale:g}, {2 * TEACHER_STEPS} evaluations each.
 
 ```python
 from sidestep.generator import Generator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from distill.autoencoder import to_pictures
-from distill.folders import TRAINING, Teacher, load_teacher, write_student
+from distill.folders import Teacher, load_teacher, read_training, write_student
 from distill.losses import one_step
 from distill.progress import save_grid
 from distill.sid_lsg import DistillOptions, Prompts, as_network, distil
@@ -119,11 +118,10 @@ def draw_one_step(
 
 
 def _recipe(options: DistillOptions, prompts: int, teacher: Path) -> dict[str, Any]:
-    told = teacher / TRAINING
     return {
         "method": "SiD-LSG",
         "prompts": prompts,
         "images_seen": options.iterations * options.batch,
         **asdict(options),
-        "teacher": json.loads(told.read_text(encoding="utf-8")) if told.exists() else None,
+        "teacher": read_training(teacher),
     }

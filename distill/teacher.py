@@ -9,17 +9,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from distill import ema
-from distill.checkpoints import Checkpoint, under
+from distill.checkpoints import Checkpoint
 from distill.draws import generator
 from distill.progress import Progress
 from distill.rates import cosine, set_rate
-from sidestep.errors import InvalidTraining
 from sidestep.schedule import NoiseSchedule
 
 
@@ -84,19 +81,6 @@ def new_unet(options: TeacherOptions, *, latent_size: int) -> UNet2DConditionMod
         attention_head_dim=4,  # diffusers' name for the number of heads
         norm_num_groups=16,
     )
-
-
-def load_averages(state: Path, text_encoder: nn.Module, unet: nn.Module) -> None:
-    """Start from the moving averages of another run of `train_teacher`.
-
-    Raises InvalidTraining naming `state` if it is missing, damaged or of other networks.
-    """
-    try:
-        tensors = load_file(state)
-        text_encoder.load_state_dict(under(tensors, "module/text_ema/"))
-        unet.load_state_dict(under(tensors, "module/unet_ema/"))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise InvalidTraining(f"{state} cannot be started from ({error})") from error
 
 
 def draw_batch(data: CaptionedLatents, options: TeacherOptions, step: int) -> tuple[Tensor, ...]:

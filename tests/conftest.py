@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from distill.captions import train_bpe
+from sidestep.engines.fake import FakeEngine
+from sidestep.generator import Generator
 from sidestep.model_folder import ModelCard, ModelFolder
 from sidestep.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from distill.folders import Teacher
 
 TOKENS = 12
@@ -115,3 +123,39 @@ def _built_model(tiny_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
 def tiny_model(_built_model: Path, tmp_path: Path) -> ModelFolder:
     """A whole exported model folder of one's own, to read or to damage."""
     return ModelFolder.open(shutil.copytree(_built_model, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def make_generator(tokenizer: PromptTokenizer) -> Callable[[FakeEngine], Generator]:
+    """Put a fake engine (of 12 tokens) behind the real tokenizer, noise and encoders."""
+
+    def make(engine: FakeEngine) -> Generator:
+        return Generator("fake", tokenizer, engine, examples=("red apple", "octopus"))
+
+    return make
+
+
+@contextmanager
+def _listening(app: FastAPI) -> Iterator[str]:
+    import uvicorn
+
+    config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1, ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[FastAPI], str]]:
+    """Serve an app on a free port of this machine until the test ends; returns its address."""
+    with ExitStack() as servers:
+        yield lambda app: servers.enter_context(_listening(app))

@@ -20,7 +20,7 @@ from sidestep.errors import BackendUnavailable
 @click.option(
     "--start-from",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Run folder whose autoencoder is reused and whose teacher is trained on.",
+    help="Model whose tokenizer and autoencoder are reused and whose teacher is trained on.",
 )
 @click.option("--size", type=int, default=64, show_default=True, help="Pixels per side.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
@@ -70,7 +71,7 @@ def load_module(folder: ModelFolder) -> OneStepGenerator:
             network = kind.from_pretrained(
                 folder.path / name, use_safetensors=True, local_files_only=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise InvalidModel(f"{folder.path / name} cannot be read ({error})") from error
         networks.append(network.float().eval().requires_grad_(False))
     text_encoder, unet, vae = networks

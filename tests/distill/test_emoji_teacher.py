@@ -19,7 +19,7 @@ from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
 from distill.folders import load_teacher
 from distill.rates import cosine
 from distill.teacher import CaptionedLatents, TeacherOptions, draw_batch
-from sidestep.errors import InvalidModel, InvalidTraining
+from sidestep.errors import InvalidModel
 
 OPTIONS = EmojiTeacherOptions(
     autoencoder=AutoencoderOptions(channels=(8, 16), steps=2, batch=2, warmup_steps=1),
@@ -57,12 +57,13 @@ def test_a_teacher_is_trained_resumed_and_written(data: Path, tmp_path: Path) ->
 
 def test_a_teacher_starts_from_another_run(data: Path, tmp_path: Path) -> None:
     train_emoji_teacher(data, tmp_path / "a", OPTIONS)
-    options = replace(OPTIONS, start_from=tmp_path / "a")
+    options = replace(OPTIONS, start_from=tmp_path / "a" / "model")
     train_emoji_teacher(data, tmp_path / "b", options)
     ours, theirs = (load_teacher(tmp_path / run / "model").vae.state_dict() for run in "ab")
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    (tmp_path / "a" / "teacher" / "state.safetensors").write_bytes(b"broken")
-    with pytest.raises(InvalidTraining, match=r"state\.safetensors cannot be started from"):
+    unet = tmp_path / "a" / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    unet.write_bytes(b"broken")
+    with pytest.raises(InvalidModel, match="unet cannot be read"):
         train_emoji_teacher(data, tmp_path / "c", options)
 
 
@@ -124,7 +125,9 @@ def test_the_rate_warms_up_and_ends_at_zero() -> None:
 
 def test_a_teacher_tells_how_it_was_made(data: Path, tmp_path: Path) -> None:
     train_emoji_teacher(data, tmp_path / "a", OPTIONS)
-    folder = train_emoji_teacher(data, tmp_path / "b", replace(OPTIONS, start_from=tmp_path / "a"))
+    folder = train_emoji_teacher(
+        data, tmp_path / "b", replace(OPTIONS, start_from=tmp_path / "a" / "model")
+    )
     training = json.loads((folder / "training.json").read_text())
     assert [phase["pictures"] for phase in training["teacher"]] == [12, 12]
     assert training["autoencoder"]["steps"] == 2

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from serve.studio import Studio
+from sidestep.engines.fake import FakeEngine
+from sidestep.errors import ServiceUnavailable
+from sidestep.generator import Generator
+from sidestep.requests import GenerateRequest, Picture
+
+MakeGenerator = Callable[[FakeEngine], Generator]
+
+
+async def test_pictures_are_the_generators_own_byte_for_byte(make_generator: MakeGenerator) -> None:
+    generator = make_generator(FakeEngine(tokens=12, delay_s=0.005, workers=2))
+    studio = Studio(generator, queue_limit=64)
+    await studio.start()
+    requests = [
+        GenerateRequest.parse({"prompt": prompt, "seed": seed, "count": count, "format": format})
+        for prompt, seed, count, format in [
+            ("red apple", 0, 1, "png"),
+            ("octopus", 2**64 - 3, 3, "webp"),
+            ("cat face", 5, 16, "jpeg"),
+            ("fire engine", 1, 8, "png"),
+        ]
+    ]
+    together = await asyncio.gather(*(studio.generate(request) for request in requests))
+    await studio.stop()
+    for request, pictures in zip(requests, together, strict=True):
+        alone = generator.generate(request)
+        assert [(p.data, p.seed, p.format) for p in pictures] == [
+            (p.data, p.seed, p.format) for p in alone
+        ]
+        assert all(p.timings.engine_ms >= 5 and p.timings.encode_ms > 0 for p in pictures)
+
+
+async def test_a_cut_prompt_is_told_with_every_picture(make_generator: MakeGenerator) -> None:
+    studio = Studio(make_generator(FakeEngine(tokens=12)), queue_limit=64)
+    await studio.start()
+    long = GenerateRequest(prompt="red apple " * 12 + "octopus", count=2)
+    pictures = await studio.generate(long)
+    await studio.stop()
+    assert [p.dropped.endswith("apple octopus") for p in pictures] == [True, True]
+
+
+async def test_a_cancelled_request_draws_nothing_more(make_generator: MakeGenerator) -> None:
+    gate = threading.Event()
+    gate.set()
+    engine = FakeEngine(tokens=12, before=lambda _: gate.wait(10) and None)
+    studio = Studio(make_generator(engine), queue_limit=64)
+    await studio.start()
+    engine.batches.clear()
+    gate.clear()
+    first = asyncio.ensure_future(studio.generate(GenerateRequest(prompt="a")))
+    while not engine.batches:
+        await asyncio.sleep(0.001)
+    second = asyncio.ensure_future(studio.generate(GenerateRequest(prompt="b", count=4)))
+    while studio.batcher.queued < 4:
+        await asyncio.sleep(0.001)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.set()
+    await first
+    await studio.stop()
+    assert engine.batches == [1]
+
+
+async def test_one_failing_picture_fails_its_request_and_no_other(
+    make_generator: MakeGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = make_generator(FakeEngine(tokens=12))
+    studio = Studio(generator, queue_limit=64)
+    await studio.start()
+    real = generator.picture
+
+    def picture(prompt: str, *rest: object) -> Picture:
+        if prompt == "bad":
+            raise OSError("no room")
+        return real(prompt, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(generator, "picture", picture)
+    good, bad = await asyncio.gather(
+        studio.generate(GenerateRequest(prompt="good", count=4)),
+        studio.generate(GenerateRequest(prompt="bad", count=4)),
+        return_exceptions=True,
+    )
+    await studio.stop()
+    assert isinstance(good, list)
+    assert len(good) == 4
+    assert isinstance(bad, OSError)
+
+
+async def test_a_stopped_studio_refuses(make_generator: MakeGenerator) -> None:
+    studio = Studio(make_generator(FakeEngine(tokens=12)), queue_limit=64)
+    await studio.start()
+    await studio.stop()
+    assert not studio.ready
+    with pytest.raises(ServiceUnavailable, match="stopping"):
+        await studio.generate(GenerateRequest(prompt="a"))

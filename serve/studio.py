@@ -76,8 +76,9 @@ class Studio:
         try:
             pictures = await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
+            # The futures too: a task that is cancelled before its first step awaits none.
+            for pending in (*tasks, *futures):
+                pending.cancel()
         return [replace(picture, dropped=inputs.dropped) for picture in pictures]
 
     def _prepare(self, request: GenerateRequest) -> _Inputs:

@@ -50,7 +50,7 @@ async def test_a_cut_prompt_is_told_with_every_picture(make_generator: MakeGener
 async def test_a_cancelled_request_draws_nothing_more(make_generator: MakeGenerator) -> None:
     gate = threading.Event()
     gate.set()
-    engine = FakeEngine(tokens=12, before=lambda _: gate.wait(10) and None)
+    engine = FakeEngine(tokens=12, before=lambda _: gate.wait(10))
     studio = Studio(make_generator(engine), queue_limit=64)
     await studio.start()
     engine.batches.clear()

@@ -8,6 +8,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODEL = Path("models/emoji")
+LEFT_OUT = ("engines", "teacher")  # built on this machine; needed for training alone
 
 
 class EmbeddedModel(BuildHookInterface[Any]):
@@ -20,5 +21,5 @@ class EmbeddedModel(BuildHookInterface[Any]):
             return
         for file in sorted(folder.rglob("*")):
             name = file.relative_to(folder)
-            if file.is_file() and name.parts[0] != "engines":
+            if file.is_file() and name.parts[0] not in LEFT_OUT:
                 build_data["force_include"][str(file)] = f"sidestep/_models/emoji/{name.as_posix()}"

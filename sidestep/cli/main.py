@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sidestep")
 def cli() -> None:
-    r"""Draw pictures from prompts with one network evaluation each.
+    """Draw pictures from prompts with one network evaluation each.
 
     \b
     sidestep generate "red apple" --seed 7 --out out/

@@ -42,7 +42,7 @@ def main() -> None:
     engine = load_engine(folder)
     tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
     noise = latent_noise([7], folder.card.latent_shape)
-    pipeline = StableDiffusionPipeline.from_pretrained(folder.path, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder.path, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
 
     def ours() -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ TOKENS = 12
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """Turn a skip into a failure where CI promises all tools."""
     outcome = yield
     report = outcome.get_result()
@@ -138,7 +138,7 @@ def tiny_model(_built_model: Path, tmp_path: Path) -> ModelFolder:
     return ModelFolder.open(shutil.copytree(_built_model, tmp_path / "tiny"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_generator(tokenizer: PromptTokenizer) -> Callable[[FakeEngine], Generator]:
     """Put a fake engine (of 12 tokens) behind the real tokenizer, noise and encoders."""
 
@@ -167,8 +167,8 @@ def _listening(app: FastAPI) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def listen() -> Iterator[Callable[[FastAPI], str]]:
-    """Serve an app on a free port of this machine until the test ends; returns its address."""
+    """Serve an app on a free port of this machine until the module ends; returns its address."""
     with ExitStack() as servers:
         yield lambda app: servers.enter_context(_listening(app))

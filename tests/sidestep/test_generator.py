@@ -92,7 +92,7 @@ def test_diffusers_draws_the_same_picture(tiny_model: ModelFolder) -> None:
 
     from sidestep.noise import latent_noise
 
-    pipeline = StableDiffusionPipeline.from_pretrained(tiny_model.path, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_model.path, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     drawn = pipeline(
         "red apple",

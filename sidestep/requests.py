@@ -80,11 +80,13 @@ _BOUNDS = {
 
 
 def _sentence(name: str | None, details: ErrorDetails) -> str:
+    if name is None:  # a field's name that is no text, such as half a surrogate pair
+        return f"the request's fields must be {', '.join(_BOUNDS)} ({details['msg']})"
     if details["type"] == "extra_forbidden":
         return f"{name} is not a field; the fields are {', '.join(_BOUNDS)}"
     if details["type"] == "missing":
-        return f"{name} is missing; it must be {_BOUNDS[str(name)]}"
-    return f"{name} must be {_BOUNDS[str(name)]}"
+        return f"{name} is missing; it must be {_BOUNDS[name]}"
+    return f"{name} must be {_BOUNDS[name]}"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,300 @@
+"""The routes over real HTTP: a server on this machine with a fake engine."""
+
+from __future__ import annotations
+
+import base64
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from numpy.typing import NDArray
+
+from serve.app import create_app
+from serve.settings import Settings
+from sidestep.engines.fake import FakeEngine
+from sidestep.generator import Generator
+from sidestep.images import read_recipe
+
+JSON = {"content-type": "application/json"}
+
+
+class Desk:
+    """The fake engine's switches: a gate that holds it, and a seed for which it fails."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.open.set()
+        self.fails = False
+        self.engine = FakeEngine(tokens=12, before=self._before)
+
+    def _before(self, ids: NDArray[np.int64]) -> None:
+        assert self.open.wait(10)
+        if self.fails:
+            raise RuntimeError("a secret of the engine")
+
+
+@pytest.fixture(scope="module")
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture(scope="module")
+def app(desk: Desk, make_generator: Callable[[FakeEngine], Generator]) -> FastAPI:
+    return create_app(make_generator(desk.engine), Settings(queue_limit=16))
+
+
+@pytest.fixture(scope="module")
+def url(app: FastAPI, listen: Callable[[FastAPI], str]) -> str:
+    return listen(app)
+
+
+@pytest.fixture
+def http(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+def test_one_picture_is_its_bytes(http: httpx.Client) -> None:
+    body = {"prompt": "red apple", "seed": 7}
+    first, second = http.post("/generate", json=body), http.post("/generate", json=body)
+    assert first.status_code == 200
+    assert first.headers["content-type"] == "image/png"
+    assert first.headers["x-seed"] == "7"
+    assert "x-prompt-dropped" not in first.headers
+    assert first.content == second.content
+    recipe = read_recipe(first.content)
+    assert recipe is not None
+    assert (recipe.prompt, recipe.seed) == ("red apple", 7)
+    number = r"\d+\.\d\d"
+    pattern = f"queue;dur={number}, engine;dur={number}, encode;dur={number}, total;dur={number}"
+    assert re.fullmatch(f'{pattern}, batch;desc="1"', first.headers["server-timing"])
+
+
+@pytest.mark.parametrize(
+    ("format", "start"), [("png", b"\x89PNG"), ("jpeg", b"\xff\xd8"), ("webp", b"RIFF")]
+)
+def test_formats(http: httpx.Client, format: str, start: bytes) -> None:
+    answer = http.post("/generate", json={"prompt": "a", "format": format})
+    assert answer.headers["content-type"] == f"image/{format}"
+    assert answer.content.startswith(start)
+
+
+def test_a_missing_seed_is_drawn_and_returned(http: httpx.Client) -> None:
+    answer = http.post("/generate", json={"prompt": "red apple"})
+    seed = int(answer.headers["x-seed"])
+    assert 0 <= seed < 2**32
+    again = http.post("/generate", json={"prompt": "red apple", "seed": seed})
+    assert again.content == answer.content
+
+
+def test_several_pictures_are_json_and_each_the_same_as_alone(http: httpx.Client) -> None:
+    last = 2**64 - 1
+    answer = http.post("/generate", json={"prompt": "octopus", "seed": last - 2, "count": 3})
+    pictures = answer.json()["pictures"]
+    assert [p["seed"] for p in pictures] == [last - 2, last - 1, last]
+    assert [p["timings"]["batch_size"] for p in pictures] == [3, 3, 3]
+    alone = http.post("/generate", json={"prompt": "octopus", "seed": last})
+    assert base64.b64decode(pictures[2]["data"]) == alone.content
+
+
+def test_a_cut_prompt_names_the_dropped_words(http: httpx.Client) -> None:
+    prompt = "red apple " * 12 + "naïve 🍎"
+    one = http.post("/generate", json={"prompt": prompt})
+    assert unquote(one.headers["x-prompt-dropped"]).endswith("naïve 🍎")
+    two = http.post("/generate", json={"prompt": prompt, "count": 2})
+    assert two.json()["pictures"][1]["dropped"].endswith("naïve 🍎")
+    long = http.post("/generate", json={"prompt": "🍎" * 2000})
+    assert len(long.headers["x-prompt-dropped"]) < 4096
+
+
+BAD_BODIES: list[tuple[Any, int, str | None, str]] = [
+    ({"prompt": ""}, 422, "prompt", "1 to 2,000 characters"),
+    ({"prompt": " \n"}, 422, "prompt", "not blank"),
+    ({"prompt": "x" * 10_000}, 422, "prompt", "1 to 2,000 characters"),
+    ({"prompt": 5}, 422, "prompt", "text"),
+    ({}, 422, "prompt", "missing"),
+    ({"prompt": "a", "seed": -1}, 422, "seed", "0 to 2^64 - 1"),
+    ({"prompt": "a", "seed": 2**64}, 422, "seed", "0 to 2^64 - 1"),
+    ({"prompt": "a", "seed": 1.5}, 422, "seed", "whole number"),
+    ({"prompt": "a", "seed": True}, 422, "seed", "whole number"),
+    ({"prompt": "a", "seed": 2**64 - 1, "count": 2}, 422, "seed", "seed + count"),
+    ({"prompt": "a", "count": 0}, 422, "count", "1 to 16"),
+    ({"prompt": "a", "count": 1000}, 422, "count", "1 to 16"),
+    ({"prompt": "a", "format": "gif"}, 422, "format", "png, jpeg, webp"),
+    ({"prompt": "a", "size": 3}, 422, "size", "not a field"),
+    ({"prompt": "a", "x" * 5000: 3}, 422, "x" * 64 + "...", "not a field"),
+    (b'{"prompt": "\xff\xfe"}', 400, None, "UTF-8"),
+    (b'{"prompt": "a"', 400, None, "JSON object"),
+    (b"", 400, None, "JSON object"),
+    (b"[1]", 400, None, "JSON object"),
+    (b"[" * 50_000, 400, None, "nested"),
+    (b'{"prompt": "a", "seed": ' + b"9" * 5000 + b"}", 400, None, "JSON object"),
+    (b'{"prompt": "a", "seed": NaN}', 422, "seed", "whole number"),
+    (b'{"prompt": "a", "seed": 1e999}', 422, "seed", "whole number"),
+    (rb'{"prompt": "\ud800"}', 422, "prompt", "text"),
+    (rb'{"prompt": "a", "\ud800": 1}', 422, None, "prompt, seed, count, format"),
+    (b" " * 2_000_000, 413, None, "65,536 bytes"),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field", "words"), BAD_BODIES, ids=lambda value: str(value)[:32]
+)
+def test_bad_bodies_are_one_sentence_and_draw_nothing(
+    http: httpx.Client, desk: Desk, body: Any, status: int, field: str | None, words: str
+) -> None:
+    drawn = len(desk.engine.batches)
+    sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
+    answer = http.post("/generate", headers=JSON, **sent)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert set(error) == {"code", "message", "field"}
+    assert error["field"] == field
+    assert words in error["message"]
+    assert "\n" not in error["message"]
+    assert len(error["message"]) < 300
+    assert len(desk.engine.batches) == drawn
+    assert http.post("/generate", json={"prompt": "alive", "seed": 1}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data", "", "application/json5"])
+def test_another_content_type(http: httpx.Client, kind: str) -> None:
+    answer = http.post("/generate", headers={"content-type": kind}, content=b'{"prompt": "a"}')
+    assert answer.status_code == 415
+    assert "application/json" in answer.json()["error"]["message"]
+
+
+def test_a_body_without_length_is_read_up_to_the_limit(http: httpx.Client) -> None:
+    sent = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 2_000_000:
+            sent += 10_000
+            yield b" " * 10_000
+
+    answer = http.post("/generate", headers=JSON, content=endless())
+    assert answer.status_code == 413
+    assert http.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nope", 404, "not_found"),
+        ("POST", "/", 405, "method_not_allowed"),
+        ("GET", "/generate", 405, "method_not_allowed"),
+        ("DELETE", "/livez", 405, "method_not_allowed"),
+    ],
+)
+def test_unknown_paths_and_methods_have_the_same_shape(
+    http: httpx.Client, method: str, path: str, status: int, code: str
+) -> None:
+    answer = http.request(method, path, follow_redirects=True)
+    assert answer.status_code == status
+    assert answer.json()["error"]["code"] == code
+
+
+def test_an_engine_that_fails_tells_the_client_nothing_more(
+    http: httpx.Client, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.fails = True
+    answer = http.post("/generate", json={"prompt": "a"})
+    desk.fails = False
+    assert answer.status_code == 500
+    assert answer.json()["error"] == {
+        "code": "internal",
+        "message": "unexpected error; see the log",
+        "field": None,
+    }
+    assert "a secret of the engine" in caplog.text
+    assert http.post("/generate", json={"prompt": "a"}).status_code == 200
+
+
+def test_a_full_queue_says_when_to_come_back(http: httpx.Client, desk: Desk, app: FastAPI) -> None:
+    desk.open.clear()
+    answers: list[httpx.Response] = []
+
+    def ask(count: int) -> threading.Thread:
+        body = {"prompt": "a", "count": count}
+        thread = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{http.base_url}/generate", json=body))
+        )
+        thread.start()
+        return thread
+
+    drawn = len(desk.engine.batches)
+    threads = [ask(1)]
+    wait_until(lambda: len(desk.engine.batches) > drawn)
+    threads.append(ask(16))
+    wait_until(lambda: app.state.studio.batcher.queued == 16)
+    refused = http.post("/generate", json={"prompt": "a"})
+    desk.open.set()
+    for thread in threads:
+        thread.join()
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.json()["error"]["code"] == "busy"
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def test_a_client_that_leaves_is_not_drawn(
+    http: httpx.Client, url: str, desk: Desk, app: FastAPI
+) -> None:
+    desk.open.clear()
+    drawn = len(desk.engine.batches)
+    first = threading.Thread(
+        target=lambda: httpx.post(f"{url}/generate", json={"prompt": "a"}, timeout=30)
+    )
+    first.start()
+    wait_until(lambda: len(desk.engine.batches) > drawn)
+    host, port = url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as leaving:
+        body = b'{"prompt": "b", "count": 4}'
+        head = f"POST /generate HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        leaving.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        wait_until(lambda: app.state.studio.batcher.queued == 4)
+    batcher = app.state.studio.batcher
+    wait_until(lambda: all(job.future.cancelled() for job in batcher._jobs))
+    desk.open.set()
+    first.join()
+    assert http.post("/generate", json={"prompt": "c"}).status_code == 200
+    assert desk.engine.batches[drawn:] == [1, 1]
+
+
+def test_health_and_home(http: httpx.Client) -> None:
+    assert http.get("/livez").status_code == 200
+    assert http.get("/readyz").status_code == 200
+    home = http.get("/")
+    assert home.status_code == 307
+    assert home.headers["location"] == "/ui/"
+
+
+def test_the_document_is_true_and_asks_no_other_host(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    assert set(document["paths"]) == {"/generate", "/livez", "/readyz"}
+    generate = document["paths"]["/generate"]["post"]
+    schema = generate["requestBody"]["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == {"prompt", "seed", "count", "format"}
+    assert schema["required"] == ["prompt"]
+    assert set(generate["responses"]) == {"200", "400", "413", "415", "422", "429", "500", "503"}
+    page = http.get("/docs")
+    assert page.status_code == 200
+    assert "http" not in re.sub(r"https?://127\.0\.0\.1:\d+", "", page.text)
+    for path in re.findall(r'(?:src|href)="([^"]+)"', page.text):
+        assert http.get(f"/{path}").status_code == 200
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)

@@ -77,8 +77,10 @@ class Studio:
             pictures = await asyncio.gather(*tasks)
         finally:
             # The futures too: a task that is cancelled before its first step awaits none.
-            for pending in (*tasks, *futures):
-                pending.cancel()
+            for task in tasks:
+                task.cancel()
+            for future in futures:
+                future.cancel()
         return [replace(picture, dropped=inputs.dropped) for picture in pictures]
 
     def _prepare(self, request: GenerateRequest) -> _Inputs:

@@ -98,7 +98,7 @@ async def test_a_full_and_a_stopped_service(make_generator: MakeGenerator, liste
 
 async def test_nobody_listens() -> None:
     async with Client("http://127.0.0.1:9") as client:
-        with pytest.raises(ServiceUnavailable, match="127.0.0.1:9 cannot be reached"):
+        with pytest.raises(ServiceUnavailable, match=r"127\.0\.0\.1:9 cannot be reached"):
             await client.generate(GenerateRequest(prompt="a"))
 
 

@@ -14,5 +14,5 @@ def test_defaults_and_variables() -> None:
 
 @pytest.mark.parametrize("value", ["3", "many", "1000000", "-1"])
 def test_a_value_out_of_bounds_names_the_variable_and_its_bounds(value: str) -> None:
-    with pytest.raises(InvalidRequest, match="SIDESTEP_QUEUE_LIMIT .* from 16 to 100,000"):
+    with pytest.raises(InvalidRequest, match=r"SIDESTEP_QUEUE_LIMIT .* from 16 to 100,000"):
         Settings.from_environment({"SIDESTEP_QUEUE_LIMIT": value})

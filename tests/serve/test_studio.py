@@ -20,8 +20,8 @@ async def test_pictures_are_the_generators_own_byte_for_byte(make_generator: Mak
     studio = Studio(generator, queue_limit=64)
     await studio.start()
     requests = [
-        GenerateRequest.parse({"prompt": prompt, "seed": seed, "count": count, "format": format})
-        for prompt, seed, count, format in [
+        GenerateRequest.parse({"prompt": prompt, "seed": seed, "count": count, "format": kind})
+        for prompt, seed, count, kind in [
             ("red apple", 0, 1, "png"),
             ("octopus", 2**64 - 3, 3, "webp"),
             ("cat face", 5, 16, "jpeg"),

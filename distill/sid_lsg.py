@@ -23,6 +23,7 @@ from sidestep.schedule import NoiseSchedule
 
 EMPTY_PROMPTS = 0.1
 T_MIN, T_MAX = 20, 979
+_LENGTH = ("iterations", "checkpoint_every")
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,9 @@ def distil(
     modules: dict[str, nn.Module] = {"theta": theta, "psi": psi}
     if average is not None:
         modules["average"] = average
-    state = Checkpoint(out / "state.safetensors", modules, adams, asdict(options))
+    # A longer run is the same run: nothing of a step depends on how many follow it.
+    identity = {k: v for k, v in asdict(options).items() if k not in _LENGTH}
+    state = Checkpoint(out / "state.safetensors", modules, adams, identity)
     generate, fake, real = (
         as_network(net, autocast=options.autocast) for net in (theta, psi, teacher)
     )

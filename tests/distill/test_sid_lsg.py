@@ -71,6 +71,16 @@ def test_a_stopped_run_ends_bit_for_bit_as_an_unbroken_one(
     assert equal(*states)
 
 
+def test_a_finished_run_goes_on_when_more_iterations_are_asked(
+    tiny_teacher: Teacher, prompts: Prompts, tmp_path: Path
+) -> None:
+    unbroken = distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "a")
+    half = replace(OPTIONS, iterations=2)
+    distil(tiny_teacher.unet, prompts, SCHEDULE, half, tmp_path / "b")
+    longer = distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "b")
+    assert equal(weights(unbroken), weights(longer))
+
+
 def test_resuming_with_other_options_is_refused(
     tiny_teacher: Teacher, prompts: Prompts, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from serve.errors import not_served
 from serve.page import LatePage
 from serve.routes import make_router
 from serve.settings import Settings
+from serve.signals import on_stop_signal
 from serve.studio import Studio
 from sidestep import __version__
 from sidestep.generator import Generator
@@ -30,8 +31,9 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await studio.start()
         try:
-            async with page.running():
-                yield
+            with on_stop_signal(page.close):
+                async with page.running():
+                    yield
         finally:
             await studio.stop()
 

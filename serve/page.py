@@ -24,8 +24,9 @@ logger = logging.getLogger("sidestep.serve")
 class LatePage:
     """An ASGI app that answers with what `build` returns, as soon as that is built.
 
-    `build` runs on a thread and returns an app that serves the full paths of its page; a failure
-    is logged and answered with 503, and the rest of the service goes on.
+    `build` runs on a thread and returns an app that serves the full paths of its page, and that
+    ends its open connections when its `state.close` is called; a failure is logged and answered
+    with 503, and the rest of the service goes on.
     """
 
     def __init__(self, build: Callable[[], FastAPI]) -> None:
@@ -65,6 +66,12 @@ class LatePage:
                 told = ServiceUnavailable("the page cannot be shown; see the log")
                 self._built.set_exception(told)
                 self._built.exception()  # logged above
+
+    def close(self) -> None:
+        """End the connections that open pages hold, which a stopping server would wait for."""
+        built = self._built
+        if built is not None and built.done() and not built.cancelled() and not built.exception():
+            built.result().state.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for the page, then let it answer; it sees the path as the client wrote it."""

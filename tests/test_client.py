@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 
-import httpx
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 from fastapi.responses import Response
 
 from serve.app import create_app
+from serve.batcher import Batcher
 from serve.settings import Settings
 from sidestep.client import Client
 from sidestep.engines.fake import FakeEngine
@@ -73,25 +74,25 @@ async def test_a_full_and_a_stopped_service(make_generator: MakeGenerator, liste
     gate.set()
     engine = FakeEngine(tokens=12, before=lambda _: gate.wait(10))
     app = create_app(make_generator(engine), Settings(queue_limit=16))
-    url = listen(app)
-    async with Client(url) as client:
+    async with Client(listen(app)) as client:
+        batcher: Batcher = app.state.studio.batcher
         gate.clear()
-        studio = app.state.studio
-        for number in range(17):  # one is drawn, sixteen wait
-            client_task = threading.Thread(
-                target=httpx.post,
-                args=(f"{url}/generate",),
-                kwargs={"json": {"prompt": "a", "seed": number}, "timeout": 30},
-                daemon=True,
-            )
-            client_task.start()
-            while studio.batcher.queued < number:
-                assert client_task.is_alive()
+        warm = len(engine.batches)
+        drawn = asyncio.ensure_future(client.generate(GenerateRequest(prompt="a")))
+        while len(engine.batches) == warm:
+            await asyncio.sleep(0.005)
+        waiting = asyncio.ensure_future(client.generate(GenerateRequest(prompt="a", count=16)))
+        while batcher.queued < 16:
+            await asyncio.sleep(0.005)
         with pytest.raises(ServiceBusy) as caught:
             await client.generate(GenerateRequest(prompt="a"))
         assert caught.value.retry_after_s >= 1
+        stopping = asyncio.ensure_future(asyncio.to_thread(batcher.stop))
+        with pytest.raises(ServiceUnavailable, match="stopping"):
+            await waiting
         gate.set()
-        studio.batcher.stop()
+        await stopping
+        assert len(await drawn) == 1
         with pytest.raises(ServiceUnavailable, match="stopping"):
             await client.generate(GenerateRequest(prompt="a"))
 

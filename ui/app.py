@@ -52,7 +52,10 @@ def build(generate: Generate, models: Sequence[ShownModel]) -> gr.Blocks:
 
 
 def mount(page: gr.Blocks, path: str) -> FastAPI:
-    """Return an app that serves `page` at `path` and asks no other host for anything."""
+    """Return an app that serves `page` at `path` and asks no other host for anything.
+
+    Its `state.close` ends the connection that every open page holds.
+    """
     app = FastAPI(openapi_url=None)
     gr.mount_gradio_app(
         app,
@@ -67,6 +70,8 @@ def mount(page: gr.Blocks, path: str) -> FastAPI:
         mcp_server=False,
         max_file_size="1mb",
     )
+    mounted: Any = app.routes[-1]
+    app.state.close = mounted.app.stop_event.set
     return app
 
 

@@ -86,6 +86,8 @@ async def test_idle_workers_share_the_queue(make: Make) -> None:
     gate = Gate()
     engine = FakeEngine(before=gate, workers=2)
     batcher = make(engine)
+    while batcher._idle < 2:
+        await asyncio.sleep(0.001)
     futures = batcher.submit(*rows(6))
     await gate.wait_for_call()
     await gate.wait_for_call()

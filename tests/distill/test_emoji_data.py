@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -108,3 +109,16 @@ def test_repeats_are_left_out() -> None:
 
 def test_captions_are_words() -> None:
     assert styled(caption("red-apple"), "noto") == "red apple, noto"
+
+
+@pytest.mark.slow
+def test_the_real_packages_give_the_real_set(tmp_path: Path) -> None:
+    if not shutil.which("npm"):
+        pytest.skip("npm is not installed")
+    sets = emoji_data.build(tmp_path)
+    assert sum(len(s.names) for s in sets) == 4017
+    for emoji_set in sets:
+        assert emoji_set.pictures.shape == (len(emoji_set.names), 64, 64, 3)
+        assert {"red-apple", "octopus", "fire-engine", "soccer-ball"} <= set(emoji_set.names)
+        flat = emoji_set.pictures.reshape(len(emoji_set.names), -1).std(axis=1)
+        assert flat.min() > 5, emoji_set.names[int(flat.argmin())]  # no picture is empty

@@ -13,7 +13,6 @@ from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
 from safetensors import SafetensorError
-from torch import nn
 from transformers import CLIPTextModel
 
 from sidestep.errors import InvalidModel
@@ -96,7 +95,7 @@ def read_training(path: Path) -> dict[str, Any] | None:
 def write_teacher(out: Path, teacher: Teacher) -> None:
     """Write a teacher that `load_teacher` and diffusers' StableDiffusionPipeline open."""
     _write_shared(out, teacher)
-    _half(teacher.unet).save_pretrained(out / "unet")
+    _save(teacher.unet, out / "unet")
     ddim = DDIMScheduler(
         **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
     )
@@ -117,7 +116,7 @@ def write_student(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as name:
         new = Path(name) / out.name
         _write_shared(new, teacher)
-        _half(student).save_pretrained(new / "unet")
+        _save(student, new / "unet")
         schedule = NoiseSchedule.from_config(card.schedule)
         steps = schedule.init_timestep + 1
         EulerDiscreteScheduler(
@@ -128,7 +127,7 @@ def write_student(
             steps_offset=1,  # unused by trailing spacing, but pipelines warn about 0
         ).save_pretrained(new / "scheduler")
         write_json(new / "model_index.json", _model_index("EulerDiscreteScheduler"))
-        _half(teacher.unet).save_pretrained(new / "teacher" / "unet")
+        _save(teacher.unet, new / "teacher" / "unet")
         ddim = DDIMScheduler(
             **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
         )
@@ -140,13 +139,17 @@ def write_student(
 
 
 def _write_shared(out: Path, teacher: Teacher) -> None:
-    _half(teacher.text_encoder).save_pretrained(out / "text_encoder")
-    _half(teacher.vae).save_pretrained(out / "vae")
+    _save(teacher.text_encoder, out / "text_encoder")
+    _save(teacher.vae, out / "vae")
     shutil.copytree(teacher.tokenizer, out / "tokenizer", dirs_exist_ok=True)
 
 
-def _half(network: nn.Module) -> Any:
-    return copy.deepcopy(network).half()
+def _save(network: Any, path: Path) -> None:
+    """Write a network in fp16, without the path that it was read from."""
+    copy.deepcopy(network).half().save_pretrained(path)
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    write_json(path / "config.json", config)
 
 
 def _model_index(scheduler: str) -> dict[str, Any]:

@@ -114,8 +114,9 @@ The weights are under Apache-2.0. The training pictures, rendered on white and c
 ## Limits
 
 It knows emoji by their names, in English, with an optional style word ("red apple, noto"): about a
-thousand subjects in four styles. It has seen no people, symbols or flags by name, cannot count,
-and does not compose two things reliably. Details smaller than a few pixels are lost.
+thousand subjects in four styles, and no people, symbols or flags. It cannot count or compose two
+things. A student is no better than its teacher: where the rows above are blobs, the teacher was
+trained too briefly, and its colours follow the noise more than the word.
 """
 
 

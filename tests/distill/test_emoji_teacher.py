@@ -131,3 +131,11 @@ def test_a_teacher_tells_how_it_was_made(data: Path, tmp_path: Path) -> None:
     training = json.loads((folder / "training.json").read_text())
     assert [phase["pictures"] for phase in training["teacher"]] == [12, 12]
     assert training["autoencoder"]["steps"] == 2
+
+
+def test_a_written_model_names_no_path_of_this_machine(data: Path, tmp_path: Path) -> None:
+    train_emoji_teacher(data, tmp_path / "a", OPTIONS)
+    options = replace(OPTIONS, start_from=tmp_path / "a" / "model")
+    folder = train_emoji_teacher(data, tmp_path / "b", options)
+    texts = [path.read_text() for path in folder.rglob("*.json")]
+    assert not any(str(tmp_path) in text for text in texts)

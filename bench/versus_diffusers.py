@@ -4,7 +4,8 @@
 
 Both draw the same weights at batch 1. diffusers runs `StableDiffusionPipeline` with
 guidance_scale=1, one step, output_type="np" and no progress bar, at the best of several thread
-counts. Calls of the two alternate, so that a busy machine slows both.
+counts. Blocks of calls alternate, so that a busy machine slows both and the threads of one, which
+spin for a while after a call, do not hold up the other.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ from sidestep.model_folder import ModelFolder
 from sidestep.noise import latent_noise
 from sidestep.tokenizer import PromptTokenizer
 
-ROUNDS = 40
+ROUNDS, BLOCK = 8, 8
 
 
-def timed_ms(call: Callable[[], object]) -> float:
-    """Run `call` once; milliseconds."""
-    began = time.perf_counter()
-    call()
-    return 1e3 * (time.perf_counter() - began)
+def block_ms(call: Callable[[], object]) -> list[float]:
+    """Run `call` `BLOCK` times after two that do not count; milliseconds of each."""
+    times = []
+    for _ in range(2 + BLOCK):
+        began = time.perf_counter()
+        call()
+        times.append(1e3 * (time.perf_counter() - began))
+    return times[2:]
 
 
 def main() -> None:
@@ -59,18 +63,19 @@ def main() -> None:
         )
 
     cores = os.cpu_count() or 1
-    medians: dict[int, list[float]] = {}
-    for threads in sorted({1, max(1, cores // 2), cores}):
-        torch.set_num_threads(threads)
-        for _ in range(5):
-            ours()
-            theirs()
-        pairs = [(timed_ms(ours), timed_ms(theirs)) for _ in range(ROUNDS)]
-        medians[threads] = [statistics.median(side) for side in zip(*pairs, strict=True)]
-    threads, (mine, other) = min(medians.items(), key=lambda item: item[1][1])
-    print(f"{engine.spec.name}: median {mine:.1f} ms, one thread, {ROUNDS} calls")
-    print(f"diffusers: median {other:.1f} ms, {threads} threads (the best of {sorted(medians)})")
-    print(f"ratio {other / mine:.1f}")
+    mine: list[float] = []
+    other: dict[int, list[float]] = {n: [] for n in sorted({1, max(1, cores // 2), cores})}
+    for _ in range(ROUNDS):
+        mine += block_ms(ours)
+        for threads, times in other.items():
+            torch.set_num_threads(threads)
+            times += block_ms(theirs)
+    medians = {threads: statistics.median(times) for threads, times in other.items()}
+    best = min(medians, key=lambda threads: medians[threads])
+    print(f"{engine.spec.name}: median {statistics.median(mine):.1f} ms of {len(mine)} calls")
+    for threads, median in medians.items():
+        print(f"diffusers, {threads} threads: median {median:.1f} ms of {len(other[threads])} calls")
+    print(f"ratio {medians[best] / statistics.median(mine):.1f}")
 
 
 if __name__ == "__main__":

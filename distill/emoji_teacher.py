@@ -32,6 +32,7 @@ from distill.folders import (
     read_training,
     write_teacher,
 )
+from distill.processes import Processes
 from distill.teacher import (
     CaptionedLatents,
     TeacherOptions,
@@ -62,22 +63,30 @@ class EmojiTeacherOptions:
 
 
 def train_emoji_teacher(
-    data: Path, out: Path, options: EmojiTeacherOptions, *, device: str = "cpu"
+    data: Path,
+    out: Path,
+    options: EmojiTeacherOptions,
+    *,
+    device: str = "cpu",
+    processes: Processes = Processes(),
 ) -> Path:
-    """Train everything that `out` does not hold yet; returns the teacher's folder."""
+    """Train everything that `out` does not hold yet; returns the teacher's folder.
+
+    Under torchrun the first process makes the tokenizer, autoencoder and latents while the others
+    wait; then all train the teacher, each on its rows of every batch.
+    """
     sets = emoji_data.load(data, size_px=options.size_px)
     plain = [caption(name) for part in sets for name in part.names]
     with_style = [styled(caption(name), part.style) for part in sets for name in part.names]
-    write_bytes(out / "prompts.txt", ("\n".join(sorted({*plain, *with_style})) + "\n").encode())
-    if options.start_from:
-        for part, here in (("tokenizer", "tokenizer"), ("vae", "autoencoder/vae")):
-            shutil.copytree(options.start_from / part, out / here, dirs_exist_ok=True)
-    else:
-        train_bpe(with_style, out / "tokenizer", vocab_size=VOCABULARY, max_tokens=TOKENS)
+    if processes.writes:
+        prompts = sorted({*plain, *with_style})
+        write_bytes(out / "prompts.txt", ("\n".join(prompts) + "\n").encode())
+        _tokenizer(with_style, out / "tokenizer", options)
+        _autoencoder(sets, out / "autoencoder", options, device)
+        _latents(sets, out, device)
+    processes.wait()
     tokenizer = PromptTokenizer(out / "tokenizer", length=TOKENS)
-
-    vae = _autoencoder(sets, out / "autoencoder", options.autoencoder, device)
-    latents = _latents(vae, sets, out / "latents.safetensors", device)
+    latents = load_file(out / "latents.safetensors")["latents"]
     ids = torch.from_numpy(np.stack([tokenizer(plain), tokenizer(with_style)], axis=1))
     captioned = CaptionedLatents(latents, ids, torch.from_numpy(tokenizer.encode("").ids))
 
@@ -90,11 +99,19 @@ def train_emoji_teacher(
     else:
         text = new_text_encoder(options.teacher, vocabulary=tokenizer.end + 1, length=TOKENS)
         unet = new_unet(options.teacher, latent_size=latents.shape[-1])
-    networks = (text.to(device), unet.to(device, memory_format=torch.channels_last))
-    schedule = NoiseSchedule.from_config(SCHEDULE)
-    text, unet = train_teacher(networks, captioned, schedule, options.teacher, out / "teacher")
-    write_teacher(out / "model", Teacher(text, unet, vae, out / "tokenizer", SCHEDULE))
-    write_json(out / "model" / TRAINING, _training(options, len(latents)))
+    text, unet = train_teacher(
+        (text.to(device), unet.to(device, memory_format=torch.channels_last)),
+        captioned,
+        NoiseSchedule.from_config(SCHEDULE),
+        options.teacher,
+        out / "teacher",
+        processes,
+    )
+    if processes.writes:
+        vae = _read_autoencoder(out)
+        write_teacher(out / "model", Teacher(text, unet, vae, out / "tokenizer", SCHEDULE))
+        write_json(out / "model" / TRAINING, _training(options, len(latents)))
+    processes.wait()
     return out / "model"
 
 
@@ -106,20 +123,36 @@ def _training(options: EmojiTeacherOptions, pictures: int) -> dict[str, Any]:
     return {**before, "teacher": [*before["teacher"], phase]}
 
 
+def _tokenizer(captions: list[str], out: Path, options: EmojiTeacherOptions) -> None:
+    if options.start_from:
+        shutil.copytree(options.start_from / "tokenizer", out, dirs_exist_ok=True)
+    else:
+        train_bpe(captions, out, vocab_size=VOCABULARY, max_tokens=TOKENS)
+
+
 def _autoencoder(
-    sets: list[EmojiSet], out: Path, options: AutoencoderOptions, device: str
-) -> AutoencoderKL:
-    if not (out / "vae" / "config.json").exists():
+    sets: list[EmojiSet], out: Path, options: EmojiTeacherOptions, device: str
+) -> None:
+    if options.start_from:
+        shutil.copytree(options.start_from / "vae", out / "vae", dirs_exist_ok=True)
+    elif not (out / "vae" / "config.json").exists():
         pictures = np.concatenate([part.pictures for part in sets])
-        train_autoencoder(pictures, options, out, device=device).save_pretrained(out / "vae")
-    vae = AutoencoderKL.from_pretrained(out / "vae", local_files_only=True, use_safetensors=True)
-    return vae.to(device).eval().requires_grad_(False)
+        vae = train_autoencoder(pictures, options.autoencoder, out, device=device)
+        vae.save_pretrained(out / "vae")
 
 
-def _latents(vae: AutoencoderKL, sets: list[EmojiSet], path: Path, device: str) -> Tensor:
+def _latents(sets: list[EmojiSet], out: Path, device: str) -> None:
+    path = out / "latents.safetensors"
     if not path.exists():
+        vae = _read_autoencoder(out).to(device)
         parts = [encode_all(vae, part.pictures, device=device) for part in sets]
         scaled = torch.cat(parts) * vae.config.scaling_factor
         with atomic_path(path) as temporary:
             save_file({"latents": scaled.contiguous()}, temporary)
-    return load_file(path)["latents"]
+
+
+def _read_autoencoder(out: Path) -> AutoencoderKL:
+    vae = AutoencoderKL.from_pretrained(
+        out / "autoencoder" / "vae", local_files_only=True, use_safetensors=True
+    )
+    return vae.eval().requires_grad_(False)

@@ -15,22 +15,42 @@ from sidestep.files import atomic_path
 
 
 class Progress:
-    """A progress bar over the steps left, which also appends the losses to `log.jsonl`."""
+    """A progress bar over the steps left, which also appends the losses to `log.jsonl`.
 
-    def __init__(self, folder: Path, name: str, *, first: int, last: int, log_every: int) -> None:
+    Where it is not `shown`, it only counts.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        first: int,
+        last: int,
+        log_every: int,
+        shown: bool = True,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._shown = shown
         self._log = folder / "log.jsonl"
         self._name, self._first, self._last, self._every = name, first, last, log_every
 
     def __iter__(self) -> Iterator[int]:
         """Yield each step's number, counted from 1."""
         steps = range(self._first + 1, self._last + 1)
-        self._bar = tqdm(steps, self._name, initial=self._first, total=self._last, unit="step")
+        self._bar = tqdm(
+            steps,
+            self._name,
+            initial=self._first,
+            total=self._last,
+            unit="step",
+            disable=not self._shown,
+        )
         yield from self._bar
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """Show and log the losses of this step, every `log_every` steps and at the end."""
-        if step % self._every and step != self._last:
+        if not self._shown or (step % self._every and step != self._last):
             return
         self._bar.set_postfix({key: f"{value:.4g}" for key, value in values.items()})
         with self._log.open("a") as file:

@@ -29,10 +29,15 @@ def command(data: Path, out: Path, start_from: Path | None, device: str, **setti
     """Train an autoencoder, then a text encoder and UNet, on `sidestep data emoji`.
 
     Writes OUT/model (a teacher for `sidestep distill`) and OUT/prompts.txt.
+
+    \b
+    On every core, each with its own rows of a batch (on 2 cores 1.4 times as fast):
+      torchrun --nproc-per-node 2 -m sidestep train --data DIR --out DIR
     """
     try:
         from distill.autoencoder import AutoencoderOptions
         from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
+        from distill.processes import join
         from distill.teacher import TeacherOptions
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "train") from error
@@ -48,4 +53,7 @@ def command(data: Path, out: Path, start_from: Path | None, device: str, **setti
         size_px=int(settings["size"]),
         start_from=start_from,
     )
-    click.echo(train_emoji_teacher(data, out, options, device=device))
+    processes = join()
+    model = train_emoji_teacher(data, out, options, device=device, processes=processes)
+    if processes.writes:
+        click.echo(model)

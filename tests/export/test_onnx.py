@@ -10,10 +10,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from diffusers.models.upsampling import Upsample2D
 from numpy.typing import NDArray
 
 from export.certificate import certify
-from export.folding import FoldedGenerator
+from export.folding import DoublingConv, FoldedGenerator
 from export.onnx import halve_exact_weights
 from export.run import export_model
 from sidestep.engines.contract import Engine, GeneratorSpec
@@ -52,6 +53,17 @@ def test_folding_is_exact(tiny_model: ModelFolder, prediction: str) -> None:
     with torch.inference_mode():
         difference = module(ids, noise).int() - FoldedGenerator(module)(ids, noise).int()
     assert difference.abs().max() <= 1
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_doubling_and_convolving_is_one_convolution(*, bias: bool) -> None:
+    torch.manual_seed(0)
+    upsample = Upsample2D(6, use_conv=True, out_channels=5, bias=bias)
+    x = torch.randn(2, 6, 5, 7)
+    with torch.inference_mode():
+        wanted, ours = upsample(x), DoublingConv(upsample.conv)(x)
+    assert ours.shape == (2, 5, 10, 14)
+    assert torch.allclose(ours, wanted, atol=1e-5)
 
 
 def test_the_graph_says_nothing_of_the_machine_it_was_made_on(tiny_model: ModelFolder) -> None:

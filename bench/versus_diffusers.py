@@ -74,7 +74,9 @@ def main() -> None:
     best = min(medians, key=lambda threads: medians[threads])
     print(f"{engine.spec.name}: median {statistics.median(mine):.1f} ms of {len(mine)} calls")
     for threads, median in medians.items():
-        print(f"diffusers, {threads} threads: median {median:.1f} ms of {len(other[threads])} calls")
+        print(
+            f"diffusers, {threads} threads: median {median:.1f} ms of {len(other[threads])} calls"
+        )
     print(f"ratio {medians[best] / statistics.median(mine):.1f}")
 
 

@@ -118,20 +118,10 @@ def train_autoencoder(
         draw = generator(options.seed, "autoencoder", step)
         rows = torch.randint(len(data), (options.batch,), generator=draw)
         x = to_unit(data[rows]).to(device, memory_format=layout).contiguous(memory_format=layout)
+        kept = None if keep is None else keep[rows].to(device)
         with torch.autocast(x.device.type, torch.bfloat16):
-            posterior = model.encode(x).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=draw).to(device)
-            if keep is None:
-                y = model.decode(posterior.mean + posterior.std * noise).sample
-            else:
-                level = options.latent_noise * torch.rand(len(rows), 1, 1, 1, generator=draw)
-                kept = keep[rows].to(device)
-                y = model.decode(kept + level.to(device) * noise).sample
+            y, prior = _reconstruct(model, x, kept, options, draw)
         reconstruction = reconstruction_loss(x, y.float(), edge_weight=options.edge_weight)
-        if keep is None:
-            prior = options.kl_weight * posterior.kl().mean() / posterior.mean[0].numel()
-        else:
-            prior = F.mse_loss(posterior.mean.float(), kept)
         (reconstruction + prior).backward()
         rate = cosine(
             step, peak=options.learning_rate, warmup=options.warmup_steps, last=options.steps
@@ -139,11 +129,8 @@ def train_autoencoder(
         set_rate(optimizer, rate)
         optimizer.step()
         optimizer.zero_grad()
-        values = {"loss": reconstruction, "prior": prior}
-        progress.report(
-            step,
-            {key: value.item() for key, value in values.items()} | {"psnr": psnr(x, y.detach())},
-        )
+        losses = {"loss": reconstruction.item(), "prior": prior.item()}
+        progress.report(step, {**losses, "psnr": psnr(x, y.detach())})
         if step % 250 == 0 or step == options.steps:
             state.save(step)
             pairs = [list(to_pictures(x[:10])), list(to_pictures(y[:10].detach()))]
@@ -155,6 +142,27 @@ def train_autoencoder(
     else:
         model.register_to_config(scaling_factor=1.0)  # the kept latents are scaled
     return model
+
+
+def _reconstruct(
+    model: AutoencoderKL,
+    x: Tensor,
+    kept: Tensor | None,
+    options: AutoencoderOptions,
+    draw: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Decode x's posterior, or the kept latents, with noise; and the loss that holds the latents.
+
+    That is KL to the unit normal, or the encoder's squared distance to the kept latents.
+    """
+    posterior = model.encode(x).latent_dist
+    noise = torch.randn(posterior.mean.shape, generator=draw).to(x.device)
+    if kept is None:
+        y = model.decode(posterior.mean + posterior.std * noise).sample
+        return y, options.kl_weight * posterior.kl().mean() / posterior.mean[0].numel()
+    level = options.latent_noise * torch.rand(len(x), 1, 1, 1, generator=draw)
+    y = model.decode(kept + level.to(x.device) * noise).sample
+    return y, F.mse_loss(posterior.mean.float(), kept)
 
 
 @torch.no_grad()

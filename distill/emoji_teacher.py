@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from distill import emoji_data
 from distill.autoencoder import AutoencoderOptions, encode_all, train_autoencoder
@@ -32,7 +31,7 @@ from distill.folders import (
     read_training,
     write_teacher,
 )
-from distill.processes import Processes
+from distill.processes import current
 from distill.teacher import (
     CaptionedLatents,
     TeacherOptions,
@@ -63,18 +62,14 @@ class EmojiTeacherOptions:
 
 
 def train_emoji_teacher(
-    data: Path,
-    out: Path,
-    options: EmojiTeacherOptions,
-    *,
-    device: str = "cpu",
-    processes: Processes = Processes(),
+    data: Path, out: Path, options: EmojiTeacherOptions, *, device: str = "cpu"
 ) -> Path:
     """Train everything that `out` does not hold yet; returns the teacher's folder.
 
     Under torchrun the first process makes the tokenizer, autoencoder and latents while the others
     wait; then all train the teacher, each on its rows of every batch.
     """
+    processes = current()
     sets = emoji_data.load(data, size_px=options.size_px)
     plain = [caption(name) for part in sets for name in part.names]
     with_style = [styled(caption(name), part.style) for part in sets for name in part.names]
@@ -105,7 +100,6 @@ def train_emoji_teacher(
         NoiseSchedule.from_config(SCHEDULE),
         options.teacher,
         out / "teacher",
-        processes,
     )
     if processes.writes:
         vae = _read_autoencoder(out)

@@ -63,12 +63,14 @@ def orthogonal(matrix: Tensor) -> Tensor:
     for _ in range(5):
         gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrix.dtype)
+    result: Tensor = (x.mT if tall else x).to(matrix.dtype)
+    return result
 
 
 def hidden_and_rest(networks: Iterable[nn.Module], *, lr: float) -> dict[str, Optimizer]:
     """Give the networks' hidden matrices to Muon and everything else to AdamW."""
-    hidden, rest = [], []
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for network in networks:
         for name, parameter in network.named_parameters():
             inner = parameter.ndim >= 2 and not any(part in name for part in _OUTERMOST)

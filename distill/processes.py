@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from sidestep.errors import InvalidTraining
+
 
 @dataclass(frozen=True)
 class Processes:
@@ -29,8 +31,16 @@ class Processes:
         return self.rank == 0
 
     def rows(self, batch: int) -> slice:
-        """Return this process's rows of a batch; `batch` is a multiple of `count`."""
-        share = batch // self.count
+        """Return this process's rows of a batch.
+
+        Raises InvalidTraining if the processes cannot share it evenly.
+        """
+        share, rest = divmod(batch, self.count)
+        if rest:
+            raise InvalidTraining(
+                f"--batch {batch} cannot be shared evenly by {self.count} processes; "
+                f"choose a multiple of {self.count}"
+            )
         return slice(self.rank * share, (self.rank + 1) * share)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -51,8 +61,11 @@ class Processes:
             dist.barrier()
 
 
-def join() -> Processes:
-    """Join the processes that `torchrun` started, over gloo on CPUs and NCCL on GPUs."""
+def current() -> Processes:
+    """Return this process's place; joins the ones that torchrun started when first called.
+
+    They talk over gloo on CPUs and NCCL on GPUs.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Processes()

@@ -14,10 +14,12 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from distill import ema
+from distill.attention import use_fastest_attention
 from distill.checkpoints import Checkpoint
 from distill.draws import generator as seeded
 from distill.losses import Guidance, Network, NoisyBatch, fake_score_loss, generator_loss, one_step
 from distill.presets import strategy
+from distill.processes import current
 from distill.progress import Progress
 from sidestep.schedule import NoiseSchedule
 
@@ -63,6 +65,10 @@ class Draw:
     noise: Tensor
     t: Tensor
     text: Tensor
+
+    def rows(self, rows: slice) -> Draw:
+        """Return some rows of the batch."""
+        return Draw(self.z[rows], self.noise[rows], self.t[rows], self.text[rows])
 
 
 def draw_phase(
@@ -119,8 +125,10 @@ def distil(
     """Distil `teacher` and return the generator's moving average (or itself without one).
 
     Resumes from `out/state.safetensors` and then ends bit for bit where an unbroken run ends.
+    `on_checkpoint` is called in the process that writes.
     """
     guidance, latents = options.guidance, _latent_shape(teacher)
+    use_fastest_attention(teacher)
     theta, psi = (ema.average_of(teacher).train().requires_grad_(True) for _ in range(2))
     teacher.eval().requires_grad_(False)
     average = ema.average_of(theta) if options.ema_half_life else None
@@ -135,25 +143,36 @@ def distil(
         as_network(net, autocast=options.autocast) for net in (theta, psi, teacher)
     )
 
-    progress = Progress(out, "SiD-LSG", first=state.load(), last=options.iterations, log_every=10)
+    processes = current()
+    first, mine = state.load(), processes.rows(options.batch)
+    progress = Progress(
+        out,
+        "SiD-LSG",
+        first=first,
+        last=options.iterations,
+        log_every=10,
+        shown=processes.writes,
+    )
     for step in progress:
         # The fake score learns what the generator draws now.
         empty = EMPTY_PROMPTS if guidance.drops_prompts else 0.0
-        draw = draw_phase(prompts, options, latents, ("fake", step), empty=empty)
+        draw = draw_phase(prompts, options, latents, ("fake", step), empty=empty).rows(mine)
         with torch.no_grad():
             x_g = one_step(generate, schedule, draw.z, draw.text)
         batch = NoisyBatch(x_g, draw.noise, draw.t, draw.text, prompts.null_text)
         fake_loss = fake_score_loss(fake, schedule, batch, guidance)
         fake_loss.backward()
+        processes.average_gradients(psi.parameters())
         step_adam(adams["psi"])
 
         # The generator moves to where teacher and fake score agree.
         psi.requires_grad_(False)
-        draw = draw_phase(prompts, options, latents, ("generator", step))
+        draw = draw_phase(prompts, options, latents, ("generator", step)).rows(mine)
         x_g = one_step(generate, schedule, draw.z, draw.text)
         batch = NoisyBatch(x_g, draw.noise, draw.t, draw.text, prompts.null_text)
         loss = generator_loss(fake, real, schedule, batch, guidance)
         loss.backward()
+        processes.average_gradients(theta.parameters())
         step_adam(adams["theta"])
         psi.requires_grad_(True)
 
@@ -166,7 +185,8 @@ def distil(
         progress.report(
             step, {"fake": fake_loss.item() / elements, "generator": loss.item() / elements}
         )
-        if step % options.checkpoint_every == 0 or step == options.iterations:
+        due = step % options.checkpoint_every == 0 or step == options.iterations
+        if processes.writes and due:
             state.save(step)
             on_checkpoint(step, average if average is not None else theta)
     return average if average is not None else theta.eval().requires_grad_(False)

@@ -14,6 +14,7 @@ from torch import Tensor
 from distill.autoencoder import to_pictures
 from distill.folders import Teacher, load_teacher, read_training, write_student
 from distill.losses import one_step
+from distill.processes import current
 from distill.progress import save_grid
 from distill.sid_lsg import DistillOptions, Prompts, as_network, distil
 from sidestep.errors import InvalidTraining
@@ -66,7 +67,12 @@ def distil_folder(
         save_grid(out / f"samples-{step:06d}.png", [list(pixels)])
 
     student = distil(
-        unet, Prompts(texts, null_text), schedule, options, out, on_checkpoint=save_sample
+        unet,
+        Prompts(texts, null_text),
+        schedule,
+        options,
+        out,
+        on_checkpoint=save_sample,
     )
     card = ModelCard(
         name=name,
@@ -77,7 +83,11 @@ def distil_folder(
         recipe=_recipe(options, len(prompts), teacher_folder),
         examples=EXAMPLES,
     )
-    return write_student(out / "model", teacher, student.cpu(), card)
+    processes = current()
+    if processes.writes:
+        write_student(out / "model", teacher, student.cpu(), card)
+    processes.wait()
+    return ModelFolder.open(out / "model")
 
 
 def read_prompts(path: Path) -> list[str]:

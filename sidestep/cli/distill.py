@@ -41,9 +41,14 @@ def command(
     """Distil TEACHER into a generator that needs one network evaluation per picture.
 
     Writes OUT/model, and a grid of pictures at every checkpoint.
+
+    \b
+    On every core or GPU, each with its own rows of a batch:
+      torchrun --nproc-per-node 2 -m sidestep distill --teacher DIR --prompts FILE
     """
     try:
         from distill.presets import strategy as guidance_of
+        from distill.processes import current
         from distill.sid_lsg import DistillOptions
         from distill.student import distil_folder
     except ImportError as error:
@@ -56,4 +61,5 @@ def command(
         seed=int(settings["seed"]),
     )
     folder = distil_folder(teacher, prompts, out, options, name=name, device=device)
-    click.echo(folder.path)
+    if current().writes:
+        click.echo(folder.path)

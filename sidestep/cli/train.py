@@ -37,7 +37,7 @@ def command(data: Path, out: Path, start_from: Path | None, device: str, **setti
     try:
         from distill.autoencoder import AutoencoderOptions
         from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
-        from distill.processes import join
+        from distill.processes import current
         from distill.teacher import TeacherOptions
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "train") from error
@@ -53,7 +53,6 @@ def command(data: Path, out: Path, start_from: Path | None, device: str, **setti
         size_px=int(settings["size"]),
         start_from=start_from,
     )
-    processes = join()
-    model = train_emoji_teacher(data, out, options, device=device, processes=processes)
-    if processes.writes:
+    model = train_emoji_teacher(data, out, options, device=device)
+    if current().writes:
         click.echo(model)

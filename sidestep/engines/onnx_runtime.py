@@ -16,7 +16,6 @@ from sidestep.engines.contract import GeneratorSpec
 from sidestep.errors import InvalidModel
 from sidestep.model_folder import ONNX, ModelFolder
 
-
 MOST_THREADS = 4  # that share one picture; a small network gains nothing from more
 
 

@@ -1,0 +1,57 @@
+"""Muon's updates are orthogonal, and only hidden matrices get them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from distill.muon import Muon, hidden_and_rest, orthogonal
+
+
+@pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
+def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonal(1e-3 * matrix))
+    assert float(values.min()) > 0.3
+    assert float(values.max()) < 1.4
+
+
+def test_an_update_is_as_large_as_adamws() -> None:
+    weight = nn.Parameter(torch.zeros(32, 8, 3, 3))
+    optimizer = Muon([weight], lr=0.1)
+    weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+    optimizer.step()
+    assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.1 * 0.2, rel=0.3)
+    assert float((weight.detach() * weight.grad).sum()) < 0
+
+
+def test_it_learns_a_linear_map() -> None:
+    source = torch.Generator().manual_seed(0)
+    x, wanted = torch.randn(64, 8, generator=source), torch.randn(4, 8, generator=source)
+    layer = nn.Linear(8, 4)
+    optimizers = hidden_and_rest([layer], lr=0.1)
+    losses = []
+    for _ in range(200):
+        loss = (layer(x) - x @ wanted.T).square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        for optimizer in optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 20
+
+
+def test_only_hidden_matrices_go_to_muon() -> None:
+    network = nn.ModuleDict(
+        {
+            "conv_in": nn.Conv2d(4, 8, 3),
+            "inner": nn.Conv2d(8, 8, 3),
+            "norm": nn.GroupNorm(2, 8),
+            "embeddings": nn.Embedding(10, 8),
+        }
+    )
+    optimizers = hidden_and_rest([network], lr=1e-3)
+    (hidden,) = optimizers["muon"].param_groups[0]["params"]
+    assert hidden is network["inner"].weight
+    assert len(optimizers["adamw"].param_groups[0]["params"]) == 6

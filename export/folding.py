@@ -2,23 +2,20 @@
 
 The timestep never changes, so `time_emb_proj(silu(emb))` joins each residual block's first bias
 and all of the time embedding disappears. sigma joins `conv_in`, sigma / (a * scaling) joins
-`post_quant_conv`, and x 127.5 + 128 joins the decoder's `conv_out`. Doubling an image by repeated
-pixels and convolving it becomes one convolution of the small image.
+`post_quant_conv`, and x 127.5 + 128 joins the decoder's `conv_out`.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from itertools import product
 
 import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+from export.simplify import simplify_text_encoder, simplify_unet, simplify_upsampling
 from sidestep.engines.torch_module import OneStepGenerator, to_pixels
 from sidestep.errors import InvalidModel
 
@@ -46,8 +43,9 @@ class FoldedGenerator(nn.Module):
         self.a = schedule.a_init
         a, sigma = schedule.a_init, schedule.sigma_init
         _fold_timestep(self.unet, schedule.init_timestep)
-        _fold_upsampling(self.unet)
-        _fold_upsampling(self.decoder)
+        simplify_text_encoder(self.text_encoder)
+        simplify_unet(self.unet)
+        simplify_upsampling(self.decoder)
         _scale(self.unet.conv_in.weight, sigma)
         scaling = generator.vae.config.scaling_factor
         _scale(self.post_quant_conv.weight, sigma / scaling * (1 if self.v_prediction else 1 / a))
@@ -102,40 +100,6 @@ def _fold_timestep(unet: UNet2DConditionModel, timestep: int) -> None:
                 block.conv1.bias.add_(block.time_emb_proj(embedding)[0])
                 block.time_emb_proj = None
     unet.time_embedding = None
-
-
-class DoublingConv(nn.Module):
-    """conv(upsample(x)) for a 3x3 convolution and nearest-neighbour doubling, at 4/9 of its cost.
-
-    Under a 3x3 kernel lie only 2x2 different pixels of the small image, so taps that see the same
-    one are summed. The four positions within a doubled pixel become one 2x2 convolution to 4 C
-    channels, woven together by `pixel_shuffle`; the outermost ring belongs to pixels outside.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        """Sum the taps of `conv`, which has stride 1 and padding 1."""
-        super().__init__()
-        kernels = conv.weight.new_zeros(conv.out_channels, 4, conv.in_channels, 2, 2)
-        seen = ((0, 1, 1), (0, 0, 1))  # at position 0 and 1: the pixel that each tap sees
-        for position, (y, x) in enumerate(product((1, 0), (1, 0))):
-            for row, column in product(range(3), range(3)):
-                tap = conv.weight[:, :, row, column].detach()
-                kernels[:, position, :, seen[y][row], seen[x][column]] += tap
-        bias = conv.bias if conv.bias is not None else conv.weight.new_zeros(conv.out_channels)
-        self.kernels = nn.Parameter(kernels.flatten(0, 1), requires_grad=False)
-        self.bias = nn.Parameter(bias.detach().repeat_interleave(4), requires_grad=False)
-
-    def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
-        """Map [B, C, h, w] to [B, C', 2h, 2w], which is the `output_size` of a fitting latent."""
-        doubled = F.pixel_shuffle(F.conv2d(x, self.kernels, self.bias, padding=1), 2)
-        return doubled[:, :, 1:-1, 1:-1]
-
-
-def _fold_upsampling(network: nn.Module) -> None:
-    for parent in network.modules():
-        for name, module in parent.named_children():
-            if isinstance(module, Upsample2D) and isinstance(module.conv, nn.Conv2d):
-                parent.register_module(name, DoublingConv(module.conv))
 
 
 def _scale(weight: Tensor, factor: float) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnxscript.optimizer import remove_unused_nodes
 
 from export.folding import FoldedGenerator
 from sidestep.engines.torch_module import OneStepGenerator
@@ -38,10 +39,33 @@ def export_onnx(generator: OneStepGenerator, card: ModelCard, path: Path) -> Non
         )
     assert program is not None
     model = program.model_proto
+    make_shapes_constant(model)
     halve_exact_weights(model)
     _forget_paths(model)
     onnx.checker.check_model(model)
     onnx.save_model(model, path)
+
+
+def make_shapes_constant(model: onnx.ModelProto) -> None:
+    """Give every Reshape a constant shape, with -1 for the batch, and drop what computed it.
+
+    The exporter computes [B, C, H, W] at run time although only B varies.
+    """
+    graph = model.graph
+    known = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+    constants = {tensor.name for tensor in graph.initializer}
+    shape_of = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Shape"}
+    for node in graph.node:
+        if node.op_type != "Reshape" or node.input[1] in constants:
+            continue
+        like = shape_of.get(node.input[1], node.output[0])
+        dims = [dim.dim_value or -1 for dim in known.get(like, [])]
+        if dims and dims.count(-1) <= 1:
+            node.input[1] = f"{node.output[0]}.shape"
+            graph.initializer.append(
+                numpy_helper.from_array(np.array(dims, np.int64), node.input[1])
+            )
+    remove_unused_nodes(model)
 
 
 def halve_exact_weights(model: onnx.ModelProto) -> None:

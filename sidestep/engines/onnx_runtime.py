@@ -84,6 +84,7 @@ def _open(folder: ModelFolder, path: Path, *, threads: int) -> ort.InferenceSess
     options.inter_op_num_threads = 1
     # Between the operators of one call a thread may spin, after it never.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.add_session_config_entry("session.dynamic_block_base", "4")  # even shares of small work
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
     # The graph may read weights from the safetensors files of its folder.

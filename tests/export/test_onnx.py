@@ -14,9 +14,10 @@ from diffusers.models.upsampling import Upsample2D
 from numpy.typing import NDArray
 
 from export.certificate import certify
-from export.folding import DoublingConv, FoldedGenerator
+from export.folding import FoldedGenerator
 from export.onnx import halve_exact_weights
 from export.run import export_model
+from export.simplify import DoublingConv
 from sidestep.engines.contract import Engine, GeneratorSpec
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.torch_module import OneStepGenerator, load_module

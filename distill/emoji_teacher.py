@@ -2,6 +2,7 @@
 
 OUT/autoencoder/, OUT/teacher/   states, logs and grids of the two trainings
 OUT/latents.safetensors          the data set, encoded once
+OUT/lighter/                     a lighter autoencoder of the same latents, where one is asked for
 OUT/prompts.txt                  every caption, the prompts that SiD-LSG trains on
 OUT/model/                       the finished teacher, in the diffusers layout
 """
@@ -52,13 +53,15 @@ class EmojiTeacherOptions:
     """The two trainings, the picture size in pixels, and the run to go on from.
 
     start_from: a teacher's or a student's folder; its tokenizer and autoencoder are taken over,
-    and its teacher is where this one starts
+        and its teacher is where this one starts
+    lighter: a second autoencoder that learns the first one's latents and replaces it at the end
     """
 
     autoencoder: AutoencoderOptions = AutoencoderOptions()
     teacher: TeacherOptions = TeacherOptions()
     size_px: int = 64
     start_from: Path | None = None
+    lighter: AutoencoderOptions | None = None
 
 
 def train_emoji_teacher(
@@ -79,6 +82,7 @@ def train_emoji_teacher(
         _tokenizer(with_style, out / "tokenizer", options)
         _autoencoder(sets, out / "autoencoder", options, device)
         _latents(sets, out, device)
+        _lighter(sets, out, options.lighter, device)
     processes.wait()
     tokenizer = PromptTokenizer(out / "tokenizer", length=TOKENS)
     latents = load_file(out / "latents.safetensors")["latents"]
@@ -102,7 +106,7 @@ def train_emoji_teacher(
         out / "teacher",
     )
     if processes.writes:
-        vae = _read_autoencoder(out)
+        vae = _read_autoencoder(out / ("lighter" if options.lighter else "autoencoder"))
         write_teacher(out / "model", Teacher(text, unet, vae, out / "tokenizer", SCHEDULE))
         write_json(out / "model" / TRAINING, _training(options, len(latents)))
     processes.wait()
@@ -113,6 +117,8 @@ def _training(options: EmojiTeacherOptions, pictures: int) -> dict[str, Any]:
     """Tell how the teacher was made; a run that started from another tells of that one first."""
     before = read_training(options.start_from) if options.start_from else None
     before = before or {"autoencoder": asdict(options.autoencoder), "teacher": []}
+    if options.lighter:
+        before = {**before, "lighter_autoencoder": asdict(options.lighter)}
     phase = {"pictures": pictures, "size_px": options.size_px, **asdict(options.teacher)}
     return {**before, "teacher": [*before["teacher"], phase]}
 
@@ -138,15 +144,23 @@ def _autoencoder(
 def _latents(sets: list[EmojiSet], out: Path, device: str) -> None:
     path = out / "latents.safetensors"
     if not path.exists():
-        vae = _read_autoencoder(out).to(device)
+        vae = _read_autoencoder(out / "autoencoder").to(device)
         parts = [encode_all(vae, part.pictures, device=device) for part in sets]
         scaled = torch.cat(parts) * vae.config.scaling_factor
         with atomic_path(path) as temporary:
             save_file({"latents": scaled.contiguous()}, temporary)
 
 
+def _lighter(
+    sets: list[EmojiSet], out: Path, options: AutoencoderOptions | None, device: str
+) -> None:
+    if options and not (out / "lighter" / "vae" / "config.json").exists():
+        pictures = np.concatenate([part.pictures for part in sets])
+        keep = load_file(out / "latents.safetensors")["latents"]
+        vae = train_autoencoder(pictures, options, out / "lighter", keep=keep, device=device)
+        vae.save_pretrained(out / "lighter" / "vae")
+
+
 def _read_autoencoder(out: Path) -> AutoencoderKL:
-    vae = AutoencoderKL.from_pretrained(
-        out / "autoencoder" / "vae", local_files_only=True, use_safetensors=True
-    )
+    vae = AutoencoderKL.from_pretrained(out / "vae", local_files_only=True, use_safetensors=True)
     return vae.eval().requires_grad_(False)

@@ -13,30 +13,34 @@ from sidestep.errors import BackendUnavailable
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), default="data/emoji", show_default=True)
 @click.option(
-    "--guidance",
-    type=float,
-    help="The teacher's guidance scale.  [default: measured on 64 names of --data]",
+    "--guidance", type=float, help="The teacher's guidance scale.  [default: the best of several]"
 )
-def command(model: Path, data: Path, guidance: float | None) -> None:
-    """Write MODEL/README.md and MODEL/samples.png from what was measured.
+@click.option(
+    "--captions",
+    "count",
+    type=click.IntRange(1),
+    default=128,
+    show_default=True,
+    help="How many captions student and teacher are measured on.",
+)
+def command(model: Path, data: Path, guidance: float | None, count: int) -> None:
+    """Measure MODEL and its teacher, and write MODEL/README.md and MODEL/samples.png.
 
-    Without --guidance, the teacher draws 64 names at several scales, and the one nearest to the
-    real pictures is its best.
+    A picture counts as recognised if the real picture nearest to it bears its caption. Without
+    --guidance, the scale at which most of the teacher's are recognised is its best.
     """
     try:
         from distill import emoji_data
-        from distill.guidance_search import best_scale
+        from distill.measure import SCALES, measure
         from distill.model_card import write_model_card
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "train") from error
     from sidestep.model_folder import ModelFolder
 
     folder = ModelFolder.open(model)
-    if guidance is None:
-        sets = emoji_data.load(data, size_px=folder.card.image_size[0])
-        shared = sorted(set.intersection(*(set(part.names) for part in sets)))
-        measured = best_scale(model, sets, shared[:: max(1, len(shared) // 64)][:64])
-        for scale, distance in measured.items():
-            click.echo(f"guidance {scale:<4g} distance to the real pictures {distance:.1f}/255")
-        guidance = next(iter(measured))
-    click.echo(write_model_card(folder, guidance_scale=guidance))
+    sets = emoji_data.load(data, size_px=folder.card.image_size[0])
+    scales = SCALES if guidance is None else (guidance,)
+    folder = measure(folder, sets, scales, count=count)
+    for key, value in folder.card.quality.items():
+        click.echo(f"{key}: {value}")
+    click.echo(write_model_card(folder))

@@ -11,7 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
 
+from distill import emoji_data
 from distill.autoencoder import AutoencoderOptions, psnr, reconstruction_loss, to_pictures, to_unit
 from distill.emoji_data import _identity
 from distill.emoji_sources import SOURCES
@@ -65,6 +67,21 @@ def test_a_teacher_starts_from_another_run(data: Path, tmp_path: Path) -> None:
     unet.write_bytes(b"broken")
     with pytest.raises(InvalidModel, match="unet cannot be read"):
         train_emoji_teacher(data, tmp_path / "c", options)
+
+
+def test_a_lighter_autoencoder_takes_over_the_latents(data: Path, tmp_path: Path) -> None:
+    lighter = AutoencoderOptions(channels=(8, 8), steps=60, batch=4, warmup_steps=1)
+    folder = train_emoji_teacher(data, tmp_path / "run", replace(OPTIONS, lighter=lighter))
+    teacher = load_teacher(folder)
+    assert tuple(teacher.vae.config.block_out_channels) == (8, 8)
+    assert teacher.latent_shape == (4, 8, 8)
+    latents = load_file(tmp_path / "run" / "latents.safetensors")["latents"]
+    pictures = torch.from_numpy(emoji_data.load(data, size_px=16)[0].pictures)
+    with torch.no_grad():
+        ours = teacher.vae.encode(to_unit(pictures)).latent_dist.mean
+    assert float((ours - latents[:3]).square().mean()) < 0.5 * float(latents.square().mean())
+    assert teacher.vae.config.scaling_factor == 1
+    assert json.loads((folder / "training.json").read_text())["lighter_autoencoder"]["steps"] == 60
 
 
 def test_a_damaged_teacher_is_named(data: Path, tmp_path: Path) -> None:

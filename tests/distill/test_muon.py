@@ -34,7 +34,7 @@ def test_it_learns_a_linear_map() -> None:
     losses = []
     for _ in range(200):
         loss = (layer(x) - x @ wanted.T).square().mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for optimizer in optimizers.values():
             optimizer.step()
             optimizer.zero_grad()

@@ -1,0 +1,53 @@
+"""Measure a model beside its teacher, and keep the figures in its card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distill.emoji_data import EmojiSet
+from distill.emoji_sources import caption
+from distill.model_card import draw_teacher
+from distill.recognition import recognised
+from sidestep.generator import Generator
+from sidestep.images import decode
+from sidestep.model_folder import ModelFolder, write_card
+
+SCALES = (1.5, 2.0, 3.0, 4.5)
+
+
+def measure(
+    folder: ModelFolder, sets: Sequence[EmojiSet], scales: Sequence[float] = SCALES, *, count: int
+) -> ModelFolder:
+    """Draw `count` captions at seed 0 by student and teacher; count how many are recognised.
+
+    The teacher's guidance scale is the one of `scales` that serves it best. The captions are
+    spread evenly over those that all sets share.
+    """
+    captions = _captions(sets, count)
+    pictures = Generator.load(folder.path).draw(captions, [0] * len(captions))
+    student = np.stack([decode(picture.data) for picture in pictures])
+    shares = {
+        scale: _share(draw_teacher(folder.path, captions, guidance_scale=scale), captions, sets)
+        for scale in scales
+    }
+    best = max(shares, key=lambda scale: shares[scale])
+    quality = {
+        "captions": len(captions),
+        "recognised": _share(student, captions, sets),
+        "teacher_recognised": shares[best],
+        "teacher_guidance": best,
+    }
+    return write_card(folder.path, replace(folder.card, quality=quality))
+
+
+def _captions(sets: Sequence[EmojiSet], count: int) -> list[str]:
+    shared = sorted(set.intersection(*({caption(name) for name in part.names} for part in sets)))
+    return shared[:: max(1, len(shared) // count)][:count]
+
+
+def _share(drawn: NDArray[np.uint8], captions: list[str], sets: Sequence[EmojiSet]) -> float:
+    return round(sum(recognised(drawn, captions, sets)) / len(captions), 3)

@@ -70,7 +70,7 @@ def test_a_teacher_starts_from_another_run(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_lighter_autoencoder_takes_over_the_latents(data: Path, tmp_path: Path) -> None:
-    lighter = AutoencoderOptions(channels=(8, 8), steps=60, batch=4, warmup_steps=1)
+    lighter = AutoencoderOptions((8, 8), steps=60, batch=8, learning_rate=1e-2, warmup_steps=1)
     folder = train_emoji_teacher(data, tmp_path / "run", replace(OPTIONS, lighter=lighter))
     teacher = load_teacher(folder)
     assert tuple(teacher.vae.config.block_out_channels) == (8, 8)

@@ -59,12 +59,13 @@ class InvalidTraining(SidestepError):
 
 
 class BackendUnavailable(SidestepError):
-    """A package that this command needs is not installed."""
+    """A package that this command needs is not installed; `extra` brings it, or it stands alone."""
 
     code = "backend_unavailable"
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; run: pip install 'sidestep[{extra}]'")
+    def __init__(self, package: str, extra: str | None = None) -> None:
+        what = f"'sidestep[{extra}]'" if extra else package
+        super().__init__(f"{package} is not installed; run: pip install {what}")
         self.package = package
         self.extra = extra
 

@@ -94,7 +94,7 @@ def train_autoencoder(
     keep: Tensor | None = None,
     device: str = "cpu",
 ) -> AutoencoderKL:
-    """Train on `pictures` [N, H, W, 3]; resume from `out/state.safetensors` if it is there.
+    """Train on `pictures` [N, H, W, 3]; resume from `out/state-*.safetensors` if there is one.
 
     keep: scaled latents [N, 4, h, w] of these pictures by another autoencoder. This one then
         learns to write and to read those, so that what was trained on them stays valid and a
@@ -109,9 +109,7 @@ def train_autoencoder(
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=options.learning_rate, weight_decay=1e-4, fused=True
     )
-    state = Checkpoint(
-        out / "state.safetensors", {"model": model}, {"adamw": optimizer}, asdict(options)
-    )
+    state = Checkpoint(out, {"model": model}, {"adamw": optimizer}, asdict(options))
     data = torch.from_numpy(pictures)
     progress = Progress(out, "autoencoder", first=state.load(), last=options.steps, log_every=50)
     for step in progress:

@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from distill.shards import local
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -18,8 +20,9 @@ def average_of(network: Network) -> Network:
 
 @torch.no_grad()
 def update(average: nn.Module, network: nn.Module, *, beta: float) -> None:
-    """average <- beta * average + (1 - beta) * network; beta = 0 copies."""
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - beta)
+    """average <- beta * average + (1 - beta) * network; beta = 0 copies; the average is fp32."""
+    weights = [local(weight).float() for weight in network.parameters()]
+    torch._foreach_lerp_([local(mean) for mean in average.parameters()], weights, 1.0 - beta)
 
 
 def half_life_beta(images_seen: int, *, batch: int, half_life_images: int) -> float:

@@ -66,8 +66,7 @@ def load_teacher(path: Path) -> Teacher:
 
     Raises InvalidModel naming what is missing.
     """
-    own = path / "teacher"
-    unet = own / "unet" if own.is_dir() else path / "unet"
+    unet = _unet_folder(path)
     scheduler = unet.parent / "scheduler" / "scheduler_config.json"
     try:
         schedule = json.loads(scheduler.read_text(encoding="utf-8"))
@@ -80,6 +79,21 @@ def load_teacher(path: Path) -> Teacher:
         tokenizer=path / "tokenizer",
         schedule={key: schedule[key] for key in SCHEDULE if key in schedule},
     )
+
+
+def read_unet_config(path: Path) -> dict[str, Any]:
+    """Read the config of a teacher's UNet without its weights; raises InvalidModel."""
+    config = _unet_folder(path) / "config.json"
+    try:
+        values: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidModel(f"{config} cannot be read ({error})") from error
+    return values
+
+
+def _unet_folder(path: Path) -> Path:
+    own = path / "teacher"
+    return own / "unet" if own.is_dir() else path / "unet"
 
 
 def read_training(path: Path) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 Networks are callables (x_t [B, 4, h, w], t int64 [B], text [B, L, D]) -> prediction like x_t.
 a_t, sigma_t: the schedule's coefficients   x_t = a_t x_g + sigma_t eps
 kappa1..kappa4: guidance scales (equations 7 and 8)   x_g: the generator's clean latents
-Losses are summed over C, H, W and averaged over the batch.
+Losses are summed over C, H, W and averaged over the batch; their `…_losses` are not averaged.
 """
 
 from __future__ import annotations
@@ -15,29 +15,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from distill.guidance import Guidance
 from sidestep.schedule import NoiseSchedule
 
 Network = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Where classifier-free guidance enters, and how strongly.
-
-    kappa1: the fake score while it is trained; kappa2, kappa3: the fake score while it judges
-    (the difference and the inner product of equation 8); kappa4: the teacher; alpha: section 3.2
-    """
-
-    kappa1: float
-    kappa2: float
-    kappa3: float
-    kappa4: float
-    alpha: float = 1.0
-
-    @property
-    def drops_prompts(self) -> bool:
-        """Whether the fake score needs to know '' as well: 10% of its prompts are emptied then."""
-        return self.kappa1 != 1 or self.kappa2 != 1 or self.kappa3 != 1
 
 
 @dataclass(frozen=True)
@@ -123,15 +104,8 @@ def one_step(generator: Network, schedule: NoiseSchedule, z: Tensor, text: Tenso
 def fake_score_loss(
     fake_score: Network, schedule: NoiseSchedule, batch: NoisyBatch, guidance: Guidance
 ) -> Tensor:
-    """|| eps_psi,kappa1(x_t, t, c) - eps ||^2 on generated latents (equation 7).
-
-    x_g is taken as data: no gradient reaches the generator. For v-prediction this is
-    (v_hat - v)^2 SNR / (SNR + 1), the same number.
-    """
-    x_t = batch.x_t(schedule).detach()
-    (prediction,) = guided(fake_score, x_t, batch, (guidance.kappa1,))
-    eps = to_eps(prediction, schedule, x_t, batch.t)
-    return (eps - batch.noise).square().sum() / len(x_t)
+    """Average `fake_score_losses` over the batch (equation 7)."""
+    return fake_score_losses(fake_score, schedule, batch, guidance).mean()
 
 
 def generator_loss(
@@ -141,11 +115,37 @@ def generator_loss(
     batch: NoisyBatch,
     guidance: Guidance,
 ) -> Tensor:
-    """(y_real - y_fake)^T [(y_real - x_g) - alpha (y_real - y_fake)] / omega (equations 8, 9).
+    """Average `generator_losses` over the batch (equations 8, 9)."""
+    return generator_losses(fake_score, teacher, schedule, batch, guidance).mean()
 
-    y_real = f_phi,kappa4(x_t), y_fake = f_psi,kappa2(x_t) in the first factor and f_psi,kappa3(x_t)
-    in the second; omega = mean |x_g - y_real| per image, without gradient. Gradients flow through
-    x_g, y_fake and y_real: freeze the two networks' own weights, not this graph.
+
+def fake_score_losses(
+    fake_score: Network, schedule: NoiseSchedule, batch: NoisyBatch, guidance: Guidance
+) -> Tensor:
+    """|| eps_psi,kappa1(x_t, t, c) - eps ||^2 of each generated picture, [B] (equation 7).
+
+    x_g is taken as data: no gradient reaches the generator. For v-prediction this is
+    (v_hat - v)^2 SNR / (SNR + 1), the same number.
+    """
+    x_t = batch.x_t(schedule).detach()
+    (prediction,) = guided(fake_score, x_t, batch, (guidance.kappa1,))
+    eps = to_eps(prediction, schedule, x_t, batch.t)
+    return (eps - batch.noise).square().sum((1, 2, 3))
+
+
+def generator_losses(
+    fake_score: Network,
+    teacher: Network,
+    schedule: NoiseSchedule,
+    batch: NoisyBatch,
+    guidance: Guidance,
+) -> Tensor:
+    """(y_real - y_fake)^T [(y_real - x_g) - alpha (y_real - y_fake)] / omega of each picture, [B].
+
+    Equations 8 and 9: y_real = f_phi,kappa4(x_t), y_fake = f_psi,kappa2(x_t) in the first factor
+    and f_psi,kappa3(x_t) in the second; omega = mean |x_g - y_real| per image, without gradient.
+    Gradients flow through x_g, y_fake and y_real: freeze the two networks' own weights, not this
+    graph.
     """
     x_g, x_t, t = batch.x_g, batch.x_t(schedule), batch.t
     outer, inner = guided(fake_score, x_t, batch, (guidance.kappa2, guidance.kappa3))
@@ -153,4 +153,4 @@ def generator_loss(
     y_fake2, y_fake3, y_real = (to_x0(p, schedule, x_t, t) for p in (outer, inner, real))
     omega = (x_g - y_real).detach().abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-5)
     products = (y_real - y_fake2) * ((y_real - x_g) - guidance.alpha * (y_real - y_fake3))
-    return (products / omega).sum() / len(x_g)
+    return (products / omega).sum((1, 2, 3))

@@ -9,9 +9,11 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from sidestep.errors import InvalidTraining
+
+BUCKET = 2**25  # gradients that are exchanged in one transfer
 
 
 @dataclass(frozen=True)
@@ -43,17 +45,61 @@ class Processes:
             )
         return slice(self.rank * share, (self.rank + 1) * share)
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the processes, in one transfer."""
+    def passes(self, batch: int, per_device: int) -> list[range]:
+        """Split this process's rows into passes of `per_device`; 0 takes them at once.
+
+        Raises InvalidTraining if they cannot be split evenly.
+        """
+        mine = self.rows(batch)
+        rows = range(mine.start, mine.stop)
+        size = per_device or len(rows)
+        if len(rows) % size:
+            raise InvalidTraining(
+                f"--batch {batch} over {self.count} processes is {len(rows)} images each, which "
+                f"--per-device-batch {size} does not divide; choose --batch a multiple of "
+                f"{self.count * size}"
+            )
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    def average_gradients(self, weights: Iterable[nn.Parameter]) -> None:
+        """Replace every gradient by its mean over the processes.
+
+        After the backward pass and not during it: an update has several passes, of which only the
+        last could overlap, and buckets that stay allocated would cost a copy of every network.
+        """
         if self.count == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        bucket: list[Tensor] = []
+        for weight in weights:
+            if weight.grad is not None:
+                bucket.append(weight.grad)
+                if sum(gradient.numel() for gradient in bucket) >= BUCKET:
+                    self._average(bucket)
+                    bucket = []
+        if bucket:
+            self._average(bucket)
+
+    def _average(self, gradients: list[Tensor]) -> None:
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         flat /= self.count
         parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+    def total(self, values: Tensor) -> Tensor:
+        """Add numbers up over the processes."""
+        if self.count > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def any(self, here: bool) -> bool:
+        """Whether something holds in one of the processes at least."""
+        if self.count == 1:
+            return here
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        return bool(self.total(torch.tensor(float(here), device=device)) > 0)
 
     def wait(self) -> None:
         """Wait until every process is here."""
@@ -74,3 +120,19 @@ def current() -> Processes:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group(timeout=timedelta(hours=24))  # one may train an autoencoder alone
     return Processes(dist.get_rank(), count)
+
+
+def training_device(name: str) -> torch.device:
+    """Return this process's device for a name such as cpu or cuda.
+
+    Raises InvalidTraining if it is not there.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidTraining(f"--device {name} is unknown; choose cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidTraining(f"--device {name}: PyTorch finds no CUDA device; choose --device cpu")
+    if device.type == "cuda" and ":" not in name:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device

@@ -5,199 +5,156 @@ theta: the generator   psi: the fake score   phi: the teacher, frozen
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
 
 from distill import ema
-from distill.attention import use_fastest_attention
 from distill.checkpoints import Checkpoint
-from distill.draws import generator as seeded
-from distill.losses import Guidance, Network, NoisyBatch, fake_score_loss, generator_loss, one_step
-from distill.presets import strategy
+from distill.interrupts import stop_requests
+from distill.losses import Network, fake_score_losses, generator_losses, one_step
+from distill.options import DistillOptions
+from distill.precision import PRECISIONS
 from distill.processes import current
 from distill.progress import Progress
+from distill.samples import Samples
+from distill.shards import whole_unet
+from distill.tally import Tally
+from distill.texts import Texts
+from distill.trained import Scoring, Trained, prepare
+from distill.watch import Watch
+from sidestep.errors import Stopped
 from sidestep.schedule import NoiseSchedule
 
 EMPTY_PROMPTS = 0.1
-T_MIN, T_MAX = 20, 979
-_LENGTH = ("iterations", "checkpoint_every")
+LOG_EVERY = 10  # updates
+WATCHED = range(16)  # pictures
 
 
 @dataclass(frozen=True)
-class DistillOptions:
-    """How a student is distilled; the defaults are the embedded model's.
+class Run:
+    """Where a distillation keeps its state, what it belongs to, and who watches it.
 
-    learning_rate: of both networks (the paper's 1e-6 is for 860M parameters)
-    ema_half_life: in images; 0 turns the average off
+    identity: what a resume must not change, besides the options
+    on_checkpoint: called by all processes together, with the step and the student
     """
 
-    guidance: Guidance = field(default_factory=lambda: strategy("lsg", 1.5))
-    iterations: int = 600
-    batch: int = 32
-    learning_rate: float = 5e-5
-    ema_half_life: int = 50_000
-    autocast: bool = True
-    checkpoint_every: int = 50
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """The text of the training prompts, encoded once by the teacher's frozen text encoder.
-
-    texts: [P, L, D]; null_text: [1, L, D], the embedding of ''
-    """
-
-    texts: Tensor
-    null_text: Tensor
-
-
-@dataclass(frozen=True)
-class Draw:
-    """The random parts of one phase: z, noise [B, 4, h, w]; t int64 [B]; text [B, L, D]."""
-
-    z: Tensor
-    noise: Tensor
-    t: Tensor
-    text: Tensor
-
-    def rows(self, rows: slice) -> Draw:
-        """Return some rows of the batch."""
-        return Draw(self.z[rows], self.noise[rows], self.t[rows], self.text[rows])
-
-
-def draw_phase(
-    prompts: Prompts,
-    options: DistillOptions,
-    latent_shape: tuple[int, int, int],
-    labels: tuple[str, int],
-    *,
-    empty: float = 0.0,
-) -> Draw:
-    """Draw prompts, z, eps and t ~ U{20..979} of one phase; a share `empty` of prompts is ''."""
-    source = seeded(options.seed, *labels)
-    device = prompts.texts.device
-    rows = torch.randint(len(prompts.texts), (options.batch,), generator=source)
-    dropped = torch.rand(options.batch, generator=source) < empty
-    t = torch.randint(T_MIN, T_MAX + 1, (options.batch,), generator=source)
-    shape = (options.batch, *latent_shape)
-    z, noise = (torch.randn(shape, generator=source).to(device) for _ in range(2))
-    text = torch.where(dropped.to(device)[:, None, None], prompts.null_text, prompts.texts[rows])
-    return Draw(z, noise, t.to(device), text)
-
-
-def as_network(unet: UNet2DConditionModel, *, autocast: bool) -> Network:
-    """Wrap a UNet as the losses call it, in bf16 autocast and channels-last."""
-
-    def call(x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
-        x_t = x_t.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x_t.device.type, torch.bfloat16, enabled=autocast):
-            sample: Tensor = unet(x_t, t, text).sample
-        return sample
-
-    return call
-
-
-def step_adam(optimizer: torch.optim.Optimizer) -> None:
-    """Apply the gradients, with nan as 0 and infinities as ±1e5, and drop them."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                torch.nan_to_num_(parameter.grad, nan=0.0, posinf=1e5, neginf=-1e5)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    folder: Path
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    on_checkpoint: Callable[[int, Network], None] = lambda step, student: None
 
 
 def distil(
     teacher: UNet2DConditionModel,
-    prompts: Prompts,
+    texts: Texts,
     schedule: NoiseSchedule,
     options: DistillOptions,
-    out: Path,
-    *,
-    on_checkpoint: Callable[[int, UNet2DConditionModel], None] = lambda step, student: None,
+    run: Run,
 ) -> UNet2DConditionModel:
-    """Distil `teacher` and return the generator's moving average (or itself without one).
+    """Distil `teacher` on the device of `texts`; return the generator's average, or itself.
 
-    Resumes from `out/state.safetensors` and then ends bit for bit where an unbroken run ends.
-    `on_checkpoint` is called in the process that writes.
+    Resumes from `state-*.safetensors` in the run's folder, and then ends bit for bit where an
+    unbroken run ends. The teacher is left as it is.
+
+    Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
     """
-    guidance, latents = options.guidance, _latent_shape(teacher)
-    use_fastest_attention(teacher)
-    theta, psi = (ema.average_of(teacher).train().requires_grad_(True) for _ in range(2))
-    teacher.eval().requires_grad_(False)
-    average = ema.average_of(theta) if options.ema_half_life else None
-    adams = {name: _adam(net, options) for name, net in (("theta", theta), ("psi", psi))}
-    modules: dict[str, nn.Module] = {"theta": theta, "psi": psi}
-    if average is not None:
-        modules["average"] = average
-    # A longer run is the same run: nothing of a step depends on how many follow it.
-    identity = {k: v for k, v in asdict(options).items() if k not in _LENGTH}
-    state = Checkpoint(out / "state.safetensors", modules, adams, identity)
-    generate, fake, real = (
-        as_network(net, autocast=options.autocast) for net in (theta, psi, teacher)
+    guidance, processes = options.guidance, current()
+    passes = processes.passes(options.batch, options.per_device_batch)
+    theta, psi, phi = _networks(teacher, options, texts.null_text.device)
+    average = None
+    if options.ema_half_life:
+        average = ema.average_of(teacher).to(texts.null_text.device)
+        prepare(average, options, weights=torch.float32)
+    student = theta if average is None else Scoring(average, PRECISIONS["fp32"])
+    trained = {"theta": theta, "psi": psi}
+    averaged = {} if average is None else {"average": student}
+    state = Checkpoint(
+        run.folder,
+        {name: part.unet for name, part in {**trained, **averaged}.items()},
+        {name: part.adam for name, part in trained.items()},
+        {**options.identity, **run.identity},
+        {name: part.scaler for name, part in trained.items() if part.scaler.is_enabled()},
+        options.keep_checkpoints,
     )
+    samples = Samples(texts, _latent_shape(teacher), options.seed)
+    watched = samples.draw("watch", 0, WATCHED)
+    watch = Watch(schedule, samples.noisy(watched, watched.z), guidance)
+    tally = Tally(elements=watched.z[0].numel())
+    empty = EMPTY_PROMPTS if guidance.drops_prompts else 0.0
 
-    processes = current()
-    first, mine = state.load(), processes.rows(options.batch)
     progress = Progress(
-        out,
+        run.folder,
         "SiD-LSG",
-        first=first,
+        first=state.load(),
         last=options.iterations,
-        log_every=10,
-        shown=processes.writes,
+        log_every=LOG_EVERY,
+        images=options.batch,
     )
-    for step in progress:
-        # The fake score learns what the generator draws now.
-        empty = EMPTY_PROMPTS if guidance.drops_prompts else 0.0
-        draw = draw_phase(prompts, options, latents, ("fake", step), empty=empty).rows(mine)
-        with torch.no_grad():
-            x_g = one_step(generate, schedule, draw.z, draw.text)
-        batch = NoisyBatch(x_g, draw.noise, draw.t, draw.text, prompts.null_text)
-        fake_loss = fake_score_loss(fake, schedule, batch, guidance)
-        fake_loss.backward()
-        processes.average_gradients(psi.parameters())
-        step_adam(adams["psi"])
+    with stop_requests() as stop:
+        for step in progress:
+            # The fake score learns what the generator draws now (equation 7).
+            for rows in passes:
+                draw = samples.draw("fake", step, rows, empty=empty)
+                with torch.no_grad():
+                    x_g = one_step(theta, schedule, draw.z, draw.text)
+                losses = fake_score_losses(psi, schedule, samples.noisy(draw, x_g), guidance)
+                psi.backward(losses.mean() / len(passes), last=rows is passes[-1])
+                tally.add("fake", losses)
+            psi.update()
 
-        # The generator moves to where teacher and fake score agree.
-        psi.requires_grad_(False)
-        draw = draw_phase(prompts, options, latents, ("generator", step)).rows(mine)
-        x_g = one_step(generate, schedule, draw.z, draw.text)
-        batch = NoisyBatch(x_g, draw.noise, draw.t, draw.text, prompts.null_text)
-        loss = generator_loss(fake, real, schedule, batch, guidance)
-        loss.backward()
-        processes.average_gradients(theta.parameters())
-        step_adam(adams["theta"])
-        psi.requires_grad_(True)
+            # The generator moves to where teacher and fake score agree (equations 8 and 9).
+            with psi.frozen():
+                for rows in passes:
+                    draw = samples.draw("generator", step, rows)
+                    x_g = one_step(theta, schedule, draw.z, draw.text)
+                    batch = samples.noisy(draw, x_g)
+                    losses = generator_losses(psi, phi, schedule, batch, guidance)
+                    theta.backward(losses.mean() / len(passes), last=rows is passes[-1])
+                    tally.add("generator", losses)
+            theta.update()
 
-        if average is not None:
-            seen = (step - 1) * options.batch
-            half_life = options.ema_half_life
-            beta = ema.half_life_beta(seen, batch=options.batch, half_life_images=half_life)
-            ema.update(average, theta, beta=beta)
-        elements = x_g[0].numel()
-        progress.report(
-            step, {"fake": fake_loss.item() / elements, "generator": loss.item() / elements}
-        )
-        due = step % options.checkpoint_every == 0 or step == options.iterations
-        if processes.writes and due:
-            state.save(step)
-            on_checkpoint(step, average if average is not None else theta)
-    return average if average is not None else theta.eval().requires_grad_(False)
+            # Its average is the student (section 4).
+            if average is not None:
+                beta = ema.half_life_beta(
+                    (step - 1) * options.batch,
+                    batch=options.batch,
+                    half_life_images=options.ema_half_life,
+                )
+                ema.update(average, theta.unet, beta=beta)
+
+            stopping = False
+            if progress.due(step) or processes.count == 1:
+                stopping = processes.any(stop.asked)
+            if progress.due(step):
+                progress.report(step, tally.drain())
+            if stopping or step % options.checkpoint_every == 0 or step == options.iterations:
+                state.save(step)
+                progress.log(step, watch.measure(student, psi, phi))
+                run.on_checkpoint(step, student)
+            if stopping and step < options.iterations:
+                raise Stopped(step, options.iterations, run.folder)
+    return whole_unet(student.unet)
+
+
+def _networks(
+    teacher: UNet2DConditionModel, options: DistillOptions, device: torch.device
+) -> tuple[Trained, Trained, Scoring]:
+    """Copy the teacher three times: as theta and psi, which are trained, and as phi."""
+    copies = [ema.average_of(teacher).to(device) for _ in range(3)]
+    for copy in copies[:2]:
+        copy.train().requires_grad_(True)
+    theta, psi, phi = (prepare(copy, options) for copy in copies)
+    return (
+        Trained(theta, options, clip=True),
+        Trained(psi, options),
+        Scoring(phi, PRECISIONS[options.precision]),
+    )
 
 
 def _latent_shape(unet: UNet2DConditionModel) -> tuple[int, int, int]:
     size = unet.config.sample_size
     return unet.config.in_channels, size, size
-
-
-def _adam(network: nn.Module, options: DistillOptions) -> torch.optim.Adam:
-    return torch.optim.Adam(
-        network.parameters(), lr=options.learning_rate, betas=(0.0, 0.999), eps=1e-8
-    )

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.autoencoder import to_pictures
 from distill.folders import Teacher, load_teacher, read_training, write_student
-from distill.losses import one_step
-from distill.processes import current
+from distill.losses import Network, one_step
+from distill.options import DistillOptions
+from distill.precision import PRECISIONS
+from distill.processes import current, training_device
 from distill.progress import save_grid
-from distill.sid_lsg import DistillOptions, Prompts, as_network, distil
+from distill.sid_lsg import Run, distil
+from distill.texts import cache_texts, hash_encoder
 from sidestep.errors import InvalidTraining
 from sidestep.model_folder import ModelCard, ModelFolder
 from sidestep.noise import latent_noise
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
 
-INIT_TIMESTEP = 625
 EXAMPLES = (
     "red apple",
     "octopus",
@@ -40,7 +45,7 @@ EXAMPLES = (
 
 def distil_folder(
     teacher_folder: Path,
-    prompts_file: Path,
+    prompts: Sequence[str],
     out: Path,
     options: DistillOptions,
     *,
@@ -49,64 +54,64 @@ def distil_folder(
 ) -> ModelFolder:
     """Distil and write `out/model`; running it again resumes.
 
-    Raises InvalidTraining for an unreadable prompts file, InvalidModel for a damaged teacher.
+    Raises InvalidTraining for options that this machine or the run in `out` cannot have, and where
+    the memory is too small; InvalidModel for a damaged teacher; Stopped after a Ctrl-C.
     """
-    prompts = read_prompts(prompts_file)
+    where = training_device(device)
     teacher = load_teacher(teacher_folder)
     tokenizer = PromptTokenizer(teacher.tokenizer, length=teacher.tokens)
-    texts = encode_texts(teacher, tokenizer, prompts, device)
-    null_text = encode_texts(teacher, tokenizer, [""], device)
-    schedule = NoiseSchedule.from_config(teacher.schedule, init_timestep=INIT_TIMESTEP)
-    unet = teacher.unet.to(device, memory_format=torch.channels_last)
+    dtype = PRECISIONS[options.precision].text
 
-    example_texts = encode_texts(teacher, tokenizer, list(EXAMPLES), device)
-    noise = torch.from_numpy(latent_noise([0] * len(EXAMPLES), teacher.latent_shape)).to(device)
+    def encode(texts: Sequence[str]) -> Tensor:
+        return encode_texts(teacher, tokenizer, texts, where).to(dtype)
 
-    def save_sample(step: int, student: UNet2DConditionModel) -> None:
-        pixels = draw_one_step(student, teacher, schedule, noise, example_texts)
-        save_grid(out / f"samples-{step:06d}.png", [list(pixels)])
+    key = hash_encoder(teacher.text_encoder, teacher.tokenizer, dtype)
+    texts = cache_texts(prompts, encode, out / "texts" / key, most_gib=options.text_cache_gib)
+    schedule = NoiseSchedule.from_config(teacher.schedule, init_timestep=options.init_timestep)
+    examples = tuple(p for p in EXAMPLES if p in set(prompts)) or tuple(prompts[: len(EXAMPLES)])
+    example_texts = encode(examples)
+    noise = torch.from_numpy(latent_noise([0] * len(examples), teacher.latent_shape)).to(where)
 
-    student = distil(
-        unet,
-        Prompts(texts, null_text),
-        schedule,
-        options,
-        out,
-        on_checkpoint=save_sample,
-    )
+    def save_sample(step: int, student: Network) -> None:
+        with torch.no_grad():
+            x_g = one_step(student, schedule, noise, example_texts)
+        if current().writes:
+            save_grid(out / f"samples-{step:06d}.png", [list(decode_latents(teacher.vae, x_g))])
+
+    try:
+        student = distil(
+            teacher.unet,
+            texts,
+            schedule,
+            options,
+            Run(out, {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}, save_sample),
+        )
+    except torch.OutOfMemoryError as error:
+        raise InvalidTraining(
+            f"{where} has too little memory: lower --per-device-batch, or add --recompute, "
+            "--ema-half-life 0, --precision fp16-weights or, on several GPUs, --parallel fsdp"
+        ) from error
     card = ModelCard(
         name=name,
         latent_shape=teacher.latent_shape,
         image_size=teacher.image_size,
         tokens=teacher.tokens,
-        schedule={**teacher.schedule, "init_timestep": INIT_TIMESTEP},
+        schedule={**teacher.schedule, "init_timestep": options.init_timestep},
         recipe=_recipe(options, len(prompts), teacher_folder),
-        examples=EXAMPLES,
+        examples=examples,
     )
     processes = current()
     if processes.writes:
-        write_student(out / "model", teacher, student.cpu(), card)
+        write_student(out / "model", teacher, student, card)
     processes.wait()
     return ModelFolder.open(out / "model")
 
 
-def read_prompts(path: Path) -> list[str]:
-    """Read one prompt per line, UTF-8; raises InvalidTraining if there are none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidTraining(f"--prompts {path} cannot be read as UTF-8 text ({error})") from error
-    prompts = [line.strip() for line in lines if line.strip()]
-    if not prompts:
-        raise InvalidTraining(f"--prompts {path} has no prompts; write one per line")
-    return prompts
-
-
 @torch.no_grad()
 def encode_texts(
-    teacher: Teacher, tokenizer: PromptTokenizer, prompts: list[str], device: str
+    teacher: Teacher, tokenizer: PromptTokenizer, prompts: Sequence[str], device: torch.device | str
 ) -> Tensor:
-    """Encode prompts once with the frozen text encoder: [P, L, D]."""
+    """Encode prompts with the frozen text encoder: [P, L, D]."""
     encoder = teacher.text_encoder.to(device)
     ids = torch.from_numpy(np.stack([tokenizer.encode(prompt).ids for prompt in prompts]))
     parts = [encoder(part.to(device)).last_hidden_state for part in ids.split(256)]
@@ -114,17 +119,22 @@ def encode_texts(
 
 
 @torch.no_grad()
-def draw_one_step(
-    student: UNet2DConditionModel,
-    teacher: Teacher,
-    schedule: NoiseSchedule,
-    noise: Tensor,
-    texts: Tensor,
-) -> Any:
-    """Draw pictures uint8 [B, H, W, 3] from noise [B, 4, h, w] with one evaluation."""
-    x_g = one_step(as_network(student, autocast=False), schedule, noise, texts)
-    vae = teacher.vae.to(noise.device)
-    return to_pictures(vae.decode(x_g / vae.config.scaling_factor).sample)
+def decode_latents(vae: AutoencoderKL, latents: Tensor) -> NDArray[np.uint8]:
+    """Decode clean latents [B, 4, h, w] one by one: uint8 [B, H, W, 3]."""
+    vae = vae.to(latents.device)
+    pictures = [vae.decode(part / vae.config.scaling_factor).sample for part in latents.split(1)]
+    return to_pictures(torch.cat(pictures))
+
+
+def _hash(texts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+
+
+def _hash_unet(unet: UNet2DConditionModel) -> str:
+    digest = hashlib.sha256()
+    for weight in unet.state_dict().values():
+        digest.update(weight.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _recipe(options: DistillOptions, prompts: int, teacher: Path) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def train_teacher(
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """Train (text encoder, UNet) on eps-prediction and return their moving averages.
 
-    Resumes from `out/state.safetensors`. The networks' device is the one that trains.
+    Resumes from `out/state-*.safetensors`. The networks' device is the one that trains.
     """
     text_encoder, unet = networks
     device = next(unet.parameters()).device
@@ -133,16 +133,14 @@ def train_teacher(
     modules = dict(
         zip(("text", "unet", "text_ema", "unet_ema"), [*networks, *averages], strict=True)
     )
-    state = Checkpoint(out / "state.safetensors", modules, optimizers, asdict(options))
+    state = Checkpoint(out, modules, optimizers, asdict(options))
     a = torch.from_numpy(schedule.a).float().to(device)
     sigma = torch.from_numpy(schedule.sigma).float().to(device)
     weight = loss_weights(schedule, options).to(device)
 
     processes = current()
     first, mine = state.load(), processes.rows(options.batch)
-    progress = Progress(
-        out, "teacher", first=first, last=options.steps, log_every=50, shown=processes.writes
-    )
+    progress = Progress(out, "teacher", first=first, last=options.steps, log_every=50)
     for step in progress:
         x0, ids, noise, t = (part[mine].to(device) for part in draw_batch(data, options, step))
         x_t = a[t, None, None, None] * x0 + sigma[t, None, None, None] * noise

@@ -12,6 +12,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript.optimizer import remove_unused_nodes
 
+from export.affine import join_scale_and_shift
 from export.folding import FoldedGenerator
 from sidestep.engines.torch_module import OneStepGenerator
 from sidestep.model_folder import ModelCard
@@ -40,6 +41,7 @@ def export_onnx(generator: OneStepGenerator, card: ModelCard, path: Path) -> Non
     assert program is not None
     model = program.model_proto
     make_shapes_constant(model)
+    join_scale_and_shift(model)
     halve_exact_weights(model)
     _forget_paths(model)
     onnx.checker.check_model(model)

@@ -45,7 +45,8 @@ class DoublingConv(nn.Module):
 class PlainAttention:
     """softmax(q k^T) v of diffusers' `Attention`, with its scale inside the weights of q.
 
-    PyTorch's fused attention would be exported as twice as many nodes.
+    PyTorch's fused attention would be exported as twice as many nodes. For layers without biases,
+    as Stable Diffusion's are.
     """
 
     def __call__(
@@ -56,14 +57,27 @@ class PlainAttention:
         **_: Any,
     ) -> Tensor:
         """Attend from [B, T, D] to itself or to the text [B, L, D']; returns [B, T, D]."""
-        text = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         heads = attention.heads
-        q = attention.to_q(hidden_states).unflatten(2, (heads, -1)).permute(0, 2, 1, 3)
-        k = attention.to_k(text).unflatten(2, (heads, -1)).permute(0, 2, 3, 1)
-        v = attention.to_v(text).unflatten(2, (heads, -1)).permute(0, 2, 1, 3)
-        seen = (q @ k).softmax(dim=-1) @ v  # [B, heads, T, D / heads]
-        output: Tensor = attention.to_out[0](seen.transpose(1, 2).flatten(2))
+        if encoder_hidden_states is None:
+            q, k, v = _project(
+                hidden_states, (attention.to_q, attention.to_k, attention.to_v), heads
+            )
+        else:
+            (q,) = _project(hidden_states, (attention.to_q,), heads)
+            k, v = _project(encoder_hidden_states, (attention.to_k, attention.to_v), heads)
+        seen = (q @ k.transpose(-1, -2)).softmax(dim=-1) @ v  # [1, B, heads, T, D / heads]
+        output: Tensor = attention.to_out[0](seen.squeeze(0).transpose(1, 2).flatten(2))
         return output
+
+
+def _project(x: Tensor, layers: Sequence[nn.Linear], heads: int) -> tuple[Tensor, ...]:
+    """Apply several layers without biases to x [B, T, D] at once: each [1, B, heads, T, D / heads].
+
+    Their weights are joined when an engine loads the graph.
+    """
+    joined: Tensor = F.linear(x, torch.cat([layer.weight for layer in layers]))
+    parts: Tensor = joined.unflatten(2, (len(layers), heads, -1)).permute(2, 0, 3, 1, 4)
+    return parts.chunk(len(layers))
 
 
 def simplify_unet(unet: UNet2DConditionModel) -> None:

@@ -6,6 +6,7 @@ SidestepError
 ├── InvalidModel          a model folder is incomplete, damaged or of another kind
 ├── InvalidData           a data set or a downloaded package is damaged
 ├── InvalidTraining       a training option or a run folder cannot be used
+├── Stopped               a long run was asked to stop, and saved its state first
 ├── BackendUnavailable    a package that this command needs is not installed
 ├── CertificateFailed     an exported graph does not match its reference
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
@@ -16,6 +17,8 @@ The library raises; the command line and the HTTP routes translate, each in one 
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 
 class SidestepError(Exception):
@@ -56,6 +59,18 @@ class InvalidTraining(SidestepError):
     """A training option or a run folder cannot be used."""
 
     code = "invalid_training"
+
+
+class Stopped(SidestepError):
+    """A long run was asked to stop, and saved its state first."""
+
+    code = "stopped"
+
+    def __init__(self, step: int, last: int, folder: Path) -> None:
+        super().__init__(
+            f"stopped after {step} of {last} steps; the same command goes on from {folder}"
+        )
+        self.step = step
 
 
 class BackendUnavailable(SidestepError):

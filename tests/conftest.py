@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +118,8 @@ def tiny_teacher(tokenizer_folder: Path, tokenizer: PromptTokenizer) -> Teacher:
 
 
 @pytest.fixture(scope="session")
-def _built_model(tiny_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_model(tiny_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole exported model folder that all tests share, only to be read."""
     from distill.folders import write_student
     from export.run import export_model
 
@@ -125,6 +129,7 @@ def _built_model(tiny_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
         image_size=tiny_teacher.image_size,
         tokens=TOKENS,
         schedule={**SCHEDULE, "init_timestep": 625},
+        examples=("red apple", "blue heart", "fire engine"),
     )
     path = tmp_path_factory.mktemp("models") / "tiny"
     folder = write_student(path, tiny_teacher, tiny_teacher.unet, card)
@@ -133,9 +138,9 @@ def _built_model(tiny_teacher: Teacher, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def tiny_model(_built_model: Path, tmp_path: Path) -> ModelFolder:
+def tiny_model(built_model: Path, tmp_path: Path) -> ModelFolder:
     """A whole exported model folder of one's own, to read or to damage."""
-    return ModelFolder.open(shutil.copytree(_built_model, tmp_path / "tiny"))
+    return ModelFolder.open(shutil.copytree(built_model, tmp_path / "tiny"))
 
 
 @pytest.fixture(scope="session")
@@ -172,3 +177,48 @@ def listen() -> Iterator[Callable[[FastAPI], str]]:
     """Serve an app on a free port of this machine until the module ends; returns its address."""
     with ExitStack() as servers:
         yield lambda app: servers.enter_context(_listening(app))
+
+
+@contextmanager
+def _serving(model: Path, port: int, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from sidestep.cli.main import main; main()"),
+            *("serve", "--model", str(model), "--port", str(port)),
+        ],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith(f"sidestep is ready: http://127.0.0.1:{port}"), line
+        yield process
+    finally:
+        process.terminate()  # and not kill, which would leave its worker behind
+        process.communicate(timeout=120)
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[[Path, int, Path], AbstractContextManager[subprocess.Popen[str]]]:
+    """Run `sidestep serve` with a model, a port and a working folder until the block ends.
+
+    The block begins when the service says that it is ready, and ends when its worker has.
+    """
+    return _serving
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Find a port of this machine that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find

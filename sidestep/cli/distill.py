@@ -2,64 +2,92 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sidestep.cli.options import run_folder
+from distill.guidance import STRATEGIES, Guidance, strategy
+from distill.options import DistillOptions
+from distill.presets import PRESETS, describe
+from distill.settings import declared
+from sidestep.cli.options import run_folder, settings_of
 from sidestep.errors import BackendUnavailable
 
 
-@click.command()
-@click.option("--teacher", type=click.Path(path_type=Path), required=True, help="Diffusers folder.")
-@click.option("--prompts", type=click.Path(path_type=Path), required=True, help="One per line.")
-@run_folder("runs/student")
+@click.command(epilog=f"\b\nPresets; a flag beats its preset:\n{describe()}")
 @click.option(
-    "--strategy",
-    type=click.Choice(["none", "long", "short", "simplest", "lsg", "zero-cfg", "anti-cfg"]),
-    default="lsg",
-    show_default=True,
-    help="Where classifier-free guidance enters.",
+    "--preset", type=click.Choice(list(PRESETS)), default="emoji", show_default=True,
+    help="Recipe that sets everything below.",
+)  # fmt: skip
+@click.option("--teacher", required=True, metavar="DIR|HUB_ID", help="Stable-Diffusion-like model.")
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Training prompts: .txt (one per line), .tar of such, .csv or .parquet; or .gz of it.",
 )
-@click.option("--kappa", type=float, default=1.5, show_default=True, help="Guidance scale.")
-@click.option("--iterations", type=click.IntRange(1), default=600, show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=32, show_default=True)
-@click.option("--learning-rate", type=float, default=5e-5, show_default=True)
-@click.option("--name", default="emoji", show_default=True, help="The model's name in its card.")
+@click.option(
+    "--prompts-column", metavar="NAME", help="Column of a table; prompt, caption or text."
+)
+@click.option(
+    "--exclude",
+    type=click.Path(path_type=Path),
+    help="Captions that must not be trained on, such as those of an evaluation.",
+)
+@run_folder("runs/student")
+@click.option("--strategy", type=click.Choice(STRATEGIES), help="Where guidance enters.")
+@click.option("--kappa", type=float, help="Guidance scale of the strategy.")
+@click.option("--kappa1", type=float, help="Of the fake score while it is trained.")
+@click.option("--kappa2", type=float, help="Of the fake score in the loss's first factor.")
+@click.option("--kappa3", type=float, help="Of the fake score in the loss's second factor.")
+@click.option("--kappa4", type=float, help="Of the teacher.")
+@click.option("--alpha", type=float, help="Of the loss, section 3.2.")
+@settings_of(DistillOptions)
+@click.option("--name", help="The model's name in its card.  [default: the preset's]")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Print the resolved settings and the memory needed.")
 def command(
-    teacher: Path,
-    prompts: Path,
-    out: Path,
-    strategy: str,
-    kappa: float,
-    name: str,
-    device: str,
-    **settings: float,
+    preset: str, teacher: str, prompts: Path, out: Path, name: str | None, device: str, **given: Any
 ) -> None:
     """Distil TEACHER into a generator that needs one network evaluation per picture.
 
-    Writes OUT/model, and a grid of pictures at every checkpoint.
+    Writes OUT/model; at every checkpoint also a grid of pictures. Ctrl-C saves and stops; the same
+    command goes on. OUT/log.jsonl holds the losses, `tensorboard --logdir OUT` draws them.
 
     \b
     On every core or GPU, each with its own rows of a batch:
-      torchrun --nproc-per-node 2 -m sidestep distill --teacher DIR --prompts FILE
+      torchrun --nproc-per-node 8 -m sidestep distill --preset sd15 --device cuda \\
+        --teacher DIR --prompts prompts.txt
     """
     try:
-        from distill.presets import strategy as guidance_of
+        from distill.plan import describe_plan
         from distill.processes import current
-        from distill.sid_lsg import DistillOptions
+        from distill.prompts import read_prompts
         from distill.student import distil_folder
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "train") from error
-    options = DistillOptions(
-        guidance=guidance_of(strategy, kappa),
-        iterations=int(settings["iterations"]),
-        batch=int(settings["batch"]),
-        learning_rate=settings["learning_rate"],
-        seed=int(settings["seed"]),
-    )
-    folder = distil_folder(teacher, prompts, out, options, name=name, device=device)
+    recipe = PRESETS[preset].options
+    chosen = {key: given[key] for key in declared(DistillOptions) if given[key] is not None}
+    options = replace(recipe, guidance=_guidance(recipe.guidance, given), **chosen)
+    read = read_prompts(prompts, column=given["prompts_column"], exclude=given["exclude"])
+    folder = Path(teacher)
     if current().writes:
-        click.echo(folder.path)
+        click.echo(read, err=True)
+    if given["dry_run"]:
+        click.echo(describe_plan(folder, len(read.texts), options))
+        return
+    model = distil_folder(folder, read.texts, out, options, name=name or preset, device=device)
+    if current().writes:
+        click.echo(model.path)
+
+
+def _guidance(preset: Guidance, given: dict[str, Any]) -> Guidance:
+    """Take the preset's guidance, then --strategy and --kappa, then each scale by itself."""
+    guidance = preset
+    if given["strategy"] is not None or given["kappa"] is not None:
+        kappa = preset.kappa4 if given["kappa"] is None else given["kappa"]
+        guidance = strategy(given["strategy"] or "lsg", kappa)
+    scales = ("kappa1", "kappa2", "kappa3", "kappa4", "alpha")
+    return replace(guidance, **{key: given[key] for key in scales if given[key] is not None})

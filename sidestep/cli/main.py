@@ -16,6 +16,7 @@ from sidestep.errors import (
     InvalidRequest,
     InvalidTraining,
     SidestepError,
+    Stopped,
 )
 
 # name -> (module in sidestep.cli, one line of help)
@@ -28,6 +29,7 @@ COMMANDS = {
     "export": ("export", "Compile a model and certify what was compiled."),
     "card": ("card", "Draw a model's sample grid and write its card."),
 }
+OURS = {"sidestep", "distill", "export", "serve", "ui", "bench"}  # whose warnings people see
 USER_ERRORS = (InvalidRequest, InvalidModel, InvalidData, InvalidTraining)
 
 
@@ -67,7 +69,8 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the one place where errors become lines and exit codes.
 
-    Exit codes: 0 done, 1 failed, 2 the caller's to mend, 130 interrupted.
+    Exit codes: 0 done, or stopped with its state saved; 1 failed; 2 the caller's to mend;
+    130 interrupted.
     """
     warnings.showwarning = _show_warning
     try:
@@ -78,6 +81,8 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
+    except Stopped as stopped:
+        click.echo(stopped, err=True)
     except SidestepError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(2 if isinstance(error, USER_ERRORS) else 1)
@@ -91,5 +96,5 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    if category.__module__.startswith("sidestep"):
+    if category.__module__.partition(".")[0] in OURS:
         click.echo(f"{category.__name__}: {message}", err=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from distill.settings import declared, option_of
+
 MODEL = click.option(
     "--model",
     type=click.Path(path_type=Path),
@@ -32,3 +34,24 @@ def run_folder(default: str) -> Callable[[Any], Any]:
         show_default=True,
         help="Run folder; the same command again goes on where it stopped.",
     )
+
+
+def settings_of(kind: type) -> Callable[[Any], Any]:
+    """Return one option per setting of a dataclass, absent unless given; presets fill the rest."""
+
+    def decorate(command: Any) -> Any:
+        for name, field in reversed(declared(kind).items()):
+            told = field.metadata
+            given: dict[str, Any] = {"help": told["help"], "default": None}
+            if told["choices"]:
+                given["type"] = click.Choice(told["choices"])
+            elif isinstance(field.default, bool):
+                given["is_flag"] = True
+            else:
+                bounds = {"min": told["at_least"], "max": told["at_most"]}
+                ranged = click.IntRange if isinstance(field.default, int) else click.FloatRange
+                given["type"] = ranged(**bounds)
+            command = click.option(option_of(name), **given)(command)
+        return command
+
+    return decorate

@@ -12,8 +12,8 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from distill.guidance import Guidance, strategy
 from distill.losses import (
-    Guidance,
     NoisyBatch,
     fake_score_loss,
     generator_loss,
@@ -22,7 +22,6 @@ from distill.losses import (
     to_eps,
     to_x0,
 )
-from distill.presets import strategy
 from sidestep.schedule import NoiseSchedule
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sid_lsg.safetensors"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,22 +22,29 @@ from torch import nn
 
 from distill.ema import half_life_beta
 from distill.folders import Teacher, write_teacher
-from distill.presets import STRATEGIES, strategy
-from distill.sid_lsg import DistillOptions, Prompts, distil, draw_phase
-from distill.student import EXAMPLES, distil_folder, read_prompts
+from distill.guidance import STRATEGIES, strategy
+from distill.options import DistillOptions
+from distill.samples import Samples
+from distill.sid_lsg import Run, distil
+from distill.student import distil_folder
+from distill.texts import EncodedTexts
+from distill.watch import CollapseWarning
 from sidestep.errors import InvalidTraining
 from sidestep.model_folder import ModelFolder
 from sidestep.schedule import NoiseSchedule
 
-OPTIONS = DistillOptions(iterations=4, batch=2, learning_rate=1e-3, checkpoint_every=2)
+OPTIONS = DistillOptions(
+    iterations=4, batch=2, learning_rate=1e-3, checkpoint_every=2, precision="fp32"
+)
 SCHEDULE = NoiseSchedule.from_config({})
+LAST = "state-000004.safetensors"
 
 
 @pytest.fixture
-def prompts() -> Prompts:
+def texts() -> EncodedTexts:
     source = torch.Generator().manual_seed(1)
-    texts = torch.randn(6, 12, 16, generator=source)
-    return Prompts(texts, torch.randn(1, 12, 16, generator=source))
+    parts = [torch.randn(4, 12, 16, generator=source), torch.randn(2, 12, 16, generator=source)]
+    return EncodedTexts(parts, torch.randn(1, 12, 16, generator=source))
 
 
 def weights(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -44,18 +56,18 @@ def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 
 def test_the_teacher_is_left_alone_and_the_student_is_not(
-    tiny_teacher: Teacher, prompts: Prompts, tmp_path: Path
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
 ) -> None:
     before = weights(tiny_teacher.unet)
-    student = distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path)
+    student = distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path))
     assert equal(weights(tiny_teacher.unet), before)
     assert not equal(weights(student), before)
 
 
 def test_a_stopped_run_ends_bit_for_bit_as_an_unbroken_one(
-    tiny_teacher: Teacher, prompts: Prompts, tmp_path: Path
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
 ) -> None:
-    unbroken = distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "a")
+    unbroken = distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path / "a"))
 
     class Stop(Exception):
         pass
@@ -64,56 +76,62 @@ def test_a_stopped_run_ends_bit_for_bit_as_an_unbroken_one(
         raise Stop
 
     with pytest.raises(Stop):
-        distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "b", on_checkpoint=stop)
-    resumed = distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "b")
+        distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path / "b", on_checkpoint=stop))
+    resumed = distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path / "b"))
     assert equal(weights(unbroken), weights(resumed))
-    states = [load_file(tmp_path / name / "state.safetensors") for name in "ab"]
+    states = [load_file(tmp_path / name / LAST) for name in "ab"]
     assert equal(*states)
 
 
 def test_a_finished_run_goes_on_when_more_iterations_are_asked(
-    tiny_teacher: Teacher, prompts: Prompts, tmp_path: Path
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
 ) -> None:
-    unbroken = distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "a")
+    unbroken = distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path / "a"))
     half = replace(OPTIONS, iterations=2)
-    distil(tiny_teacher.unet, prompts, SCHEDULE, half, tmp_path / "b")
-    longer = distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path / "b")
+    distil(tiny_teacher.unet, texts, SCHEDULE, half, Run(tmp_path / "b"))
+    longer = distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path / "b"))
     assert equal(weights(unbroken), weights(longer))
 
 
 def test_resuming_with_other_options_is_refused(
-    tiny_teacher: Teacher, prompts: Prompts, tmp_path: Path
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
 ) -> None:
-    distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path)
+    distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path))
     other = replace(OPTIONS, learning_rate=1e-4)
     with pytest.raises(InvalidTraining, match=r"learning_rate \(0.001 -> 0.0001\)"):
-        distil(tiny_teacher.unet, prompts, SCHEDULE, other, tmp_path)
+        distil(tiny_teacher.unet, texts, SCHEDULE, other, Run(tmp_path))
 
 
 def test_a_damaged_checkpoint_is_named(
-    tiny_teacher: Teacher, prompts: Prompts, tmp_path: Path
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
 ) -> None:
-    distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path)
-    state = tmp_path / "state.safetensors"
+    distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path))
+    state = tmp_path / LAST
     state.write_bytes(state.read_bytes()[:1000])
-    with pytest.raises(InvalidTraining, match=r"state\.safetensors is damaged"):
-        distil(tiny_teacher.unet, prompts, SCHEDULE, OPTIONS, tmp_path)
+    with pytest.raises(InvalidTraining, match=r"state-000004\.safetensors is damaged"):
+        distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path))
 
 
-def test_prompts_are_emptied_only_where_guidance_needs_it(prompts: Prompts) -> None:
-    def share_empty(name: str, kappa: float) -> float:
-        guidance = strategy(name, kappa)
-        empty = 0.1 if guidance.drops_prompts else 0.0
-        options = replace(OPTIONS, batch=2000, guidance=guidance)
-        draw = draw_phase(prompts, options, (4, 2, 2), ("fake", 1), empty=empty)
-        assert 20 <= int(draw.t.min()) <= 25
-        assert 974 <= int(draw.t.max()) <= 979
-        return float((draw.text == prompts.null_text).all(dim=(1, 2)).float().mean())
+def test_prompts_are_emptied_only_where_guidance_needs_it(
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, float] = {}
+    draw = Samples.draw
 
-    assert share_empty("long", 3) == 0
-    assert share_empty("none", 1) == 0
-    assert share_empty("lsg", 1.5) == pytest.approx(0.1, abs=0.03)
-    assert share_empty("short", 0.5) == pytest.approx(0.1, abs=0.03)
+    def note(self: Samples, phase: str, *place: Any, empty: float = 0.0) -> Any:
+        asked[phase] = empty
+        return draw(self, phase, *place, empty=empty)
+
+    monkeypatch.setattr(Samples, "draw", note)
+    for name, kappa, share in (
+        ("long", 3, 0),
+        ("none", 1, 0),
+        ("lsg", 1.5, 0.1),
+        ("short", 0.5, 0.1),
+    ):
+        options = replace(OPTIONS, guidance=strategy(name, kappa), iterations=1)
+        distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path / name))
+        assert asked == {"watch": 0, "fake": share, "generator": 0}
 
 
 def test_the_average_follows_the_papers_half_life() -> None:
@@ -125,64 +143,199 @@ def test_the_average_follows_the_papers_half_life() -> None:
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_takes_a_step(
-    tiny_teacher: Teacher, prompts: Prompts, tmp_path: Path, name: str
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path, name: str
 ) -> None:
     kappa = 0.5 if name == "short" else 2.0
-    options = replace(OPTIONS, guidance=strategy(name, kappa), iterations=1, autocast=False)
-    student = distil(tiny_teacher.unet, prompts, SCHEDULE, options, tmp_path)
+    options = replace(OPTIONS, guidance=strategy(name, kappa), iterations=1)
+    student = distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path))
     assert all(torch.isfinite(value).all() for value in student.state_dict().values())
 
 
 def test_distilling_a_folder_writes_a_whole_model(tiny_teacher: Teacher, tmp_path: Path) -> None:
     write_teacher(tmp_path / "teacher", tiny_teacher)
-    (tmp_path / "prompts.txt").write_text("red apple\n\nblue heart\n")
-    folder = distil_folder(
-        tmp_path / "teacher", tmp_path / "prompts.txt", tmp_path / "run", OPTIONS, name="tiny"
-    )
+    prompts = ["red apple", "a prompt of no example", "blue heart"]
+    options = replace(OPTIONS, init_timestep=700)
+    folder = distil_folder(tmp_path / "teacher", prompts, tmp_path / "run", options, name="tiny")
     folder.check()
-    assert folder.card.recipe["guidance"]["kappa1"] == 1.5
+    assert folder.card.recipe["guidance"]["kappa1"] == 2
     assert folder.card.recipe["images_seen"] == 8
-    assert folder.card.examples == EXAMPLES
+    assert folder.card.schedule["init_timestep"] == 700
+    assert folder.card.examples == ("red apple", "blue heart")
     assert (tmp_path / "run" / "samples-000004.png").exists()
     assert ModelFolder.open(tmp_path / "run" / "model").card == folder.card
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"\n \n", "has no prompts"), (b"\xff\xfe\xff", "cannot be read as UTF-8")],
-)
-def test_a_prompts_file_without_prompts_is_refused(
-    tmp_path: Path, content: bytes, message: str
+def test_other_prompts_or_another_teacher_are_another_run(
+    tiny_teacher: Teacher, tmp_path: Path
 ) -> None:
-    path = tmp_path / "prompts.txt"
-    path.write_bytes(content)
-    with pytest.raises(InvalidTraining, match=message):
-        read_prompts(path)
+    write_teacher(tmp_path / "teacher", tiny_teacher)
+    run = (tmp_path / "run", replace(OPTIONS, iterations=1))
+    distil_folder(tmp_path / "teacher", ["red apple"], *run)
+    with pytest.raises(InvalidTraining, match=r"other options: prompts \(\w+ -> \w+\);"):
+        distil_folder(tmp_path / "teacher", ["cat face"], *run)
+    other = copy.deepcopy(tiny_teacher.unet)
+    other.conv_in.weight.data.add_(1)
+    write_teacher(tmp_path / "other", replace(tiny_teacher, unet=other))
+    with pytest.raises(InvalidTraining, match=r"other options: teacher \(\w+ -> \w+\);"):
+        distil_folder(tmp_path / "other", ["red apple"], *run)
 
 
-def test_a_killed_training_resumes_to_the_same_bits(tiny_teacher: Teacher, tmp_path: Path) -> None:
-    """SIGKILL at an arbitrary moment after the first checkpoint, through the command line."""
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_other_precisions_come_near_fp32(
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path, precision: str
+) -> None:
+    options = replace(OPTIONS, iterations=8, learning_rate=1e-4, ema_half_life=0)
+    exact = distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path / "fp32"))
+    rounded = distil(
+        tiny_teacher.unet, texts, SCHEDULE, replace(options, precision=precision), Run(tmp_path)
+    )
+    start = tiny_teacher.unet.state_dict()
+    moved = torch.cat([(v - start[k]).flatten() for k, v in exact.state_dict().items()])
+    also = torch.cat([(v - start[k]).flatten() for k, v in rounded.state_dict().items()])
+    assert torch.cosine_similarity(moved, also, dim=0) > 0.8
+
+
+def test_weights_in_fp16_train_as_the_authors_do(
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, precision="fp16-weights")
+    student = distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path))
+    state = load_file(tmp_path / LAST)
+    assert {v.dtype for k, v in state.items() if "/theta/" in k and "step" not in k} == {
+        torch.float16
+    }
+    assert all(torch.isfinite(value).all() for value in student.state_dict().values())
+    assert not equal(weights(student), weights(tiny_teacher.unet))
+
+
+def test_passes_and_recomputing_change_nothing_but_rounding(
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, batch=4, ema_half_life=0)
+    whole = distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path / "a"))
+    parts = replace(options, per_device_batch=1, recompute=True)
+    split = distil(tiny_teacher.unet, texts, SCHEDULE, parts, Run(tmp_path / "b"))
+    start = torch.cat([v.flatten() for v in tiny_teacher.unet.state_dict().values()])
+    one, other = (
+        torch.cat([value.flatten() for value in student.state_dict().values()]) - start
+        for student in (whole, split)
+    )
+    assert torch.linalg.vector_norm(one - other) <= 1e-2 * torch.linalg.vector_norm(one)
+
+
+def test_losses_that_are_not_numbers_are_counted(
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
+) -> None:
+    broken = EncodedTexts([torch.full((6, 12, 16), float("nan"))], texts.null_text)
+    options = replace(OPTIONS, iterations=1, guidance=strategy("none"))
+    with pytest.warns(CollapseWarning, match="the generator is collapsing"):
+        student = distil(tiny_teacher.unet, broken, SCHEDULE, options, Run(tmp_path))
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert logged[0]["nonfinite"] == 4  # two pictures in each of two phases
+    assert all(torch.isfinite(value).all() for value in student.state_dict().values())
+
+
+def test_the_log_tells_losses_and_the_fisher_divergence(
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
+) -> None:
+    distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path))
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    fisher = [entry["fisher"] for entry in logged if "fisher" in entry]
+    assert len(fisher) == 2
+    assert all(value >= 0 for value in fisher)
+    (losses,) = (entry for entry in logged if "fake" in entry)
+    assert losses["step"] == 4
+    assert losses["nonfinite"] == 0
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_only_the_newest_checkpoints_are_kept(
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, checkpoint_every=1, keep_checkpoints=3)
+    distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path))
+    steps = sorted(path.name for path in tmp_path.glob("state-*"))
+    assert steps == [f"state-{step:06d}.safetensors" for step in (2, 3, 4)]
+
+
+def command(out: str, *more: str) -> list[str]:
+    code = "from sidestep.cli.main import main; main()"
+    options = (
+        f"--teacher teacher --prompts prompts.txt --out {out} --batch 2 --checkpoint-every 5 "
+        "--precision fp32 --iterations 60"
+    )
+    return [sys.executable, "-c", code, "distill", *options.split(), *more]
+
+
+@pytest.fixture
+def workplace(tiny_teacher: Teacher, tmp_path: Path) -> dict[str, Any]:
+    """A folder with a teacher and prompts, as arguments of subprocess."""
     write_teacher(tmp_path / "teacher", tiny_teacher)
     (tmp_path / "prompts.txt").write_text("red apple\nblue heart\n")
-
-    def command(out: str) -> list[str]:
-        code = "from sidestep.cli.main import main; main()"
-        options = f"--teacher teacher --prompts prompts.txt --out {out} --iterations 70 --batch 2"
-        return [sys.executable, "-c", code, "distill", *options.split()]
-
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    subprocess.run(command("a"), cwd=tmp_path, env=environment, check=True, capture_output=True)
-    process = subprocess.Popen(
-        command("b"), cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
-    )
-    state = tmp_path / "b" / "state.safetensors"
-    deadline = time.monotonic() + 120
-    while not state.exists() and time.monotonic() < deadline:
+    return {"cwd": tmp_path, "env": environment}
+
+
+def wait_for_state(folder: Path, process: subprocess.Popen[Any], newer: str = "") -> None:
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(path.name > newer for path in folder.glob("state-*")):
+            return
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert state.exists()
-    subprocess.run(command("b"), cwd=tmp_path, env=environment, check=True, capture_output=True)
-    names = ["state.safetensors", "model/unet/diffusion_pytorch_model.safetensors"]
+    raise AssertionError(f"no checkpoint after {newer or 'the start'}")
+
+
+def test_a_training_killed_twice_ends_in_the_same_bits(workplace: dict[str, Any]) -> None:
+    """SIGKILL at arbitrary moments after a checkpoint, through the command line."""
+    tmp_path = workplace["cwd"]
+    subprocess.run(command("a"), **workplace, check=True, capture_output=True)
+    newer = ""
+    for moment in (0.0, 0.13):
+        process = subprocess.Popen(command("b"), **workplace, stderr=subprocess.DEVNULL)
+        wait_for_state(tmp_path / "b", process, newer)
+        time.sleep(moment)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        newer = max(path.name for path in (tmp_path / "b").glob("state-*"))
+    subprocess.run(command("b"), **workplace, check=True, capture_output=True)
+    names = ["state-000060.safetensors", "model/unet/diffusion_pytorch_model.safetensors"]
     for name in names:
         assert equal(load_file(tmp_path / "a" / name), load_file(tmp_path / "b" / name))
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: dict[str, Any]) -> None:
+    process = subprocess.Popen(
+        command("run", "--iterations", "5000"), **workplace, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_state(workplace["cwd"] / "run", process)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0
+    stopped = re.search(r"stopped after (\d+) of 5000 steps; the same command goes on", told)
+    assert stopped, told
+    assert (workplace["cwd"] / "run" / f"state-{int(stopped[1]):06d}.safetensors").exists()
+    assert "Traceback" not in told
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_last_one(workplace: dict[str, Any]) -> None:
+    """A limit on the size of files stands for a full disk."""
+    subprocess.run(command("run", "--iterations", "5"), **workplace, check=True)
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    full = subprocess.run(
+        command("run", "--iterations", "10"),
+        **workplace,
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert full.returncode == 2
+    error = full.stderr.splitlines()[-1]
+    assert error.startswith("InvalidTraining: run/state-000010.safetensors cannot be written")
+    assert "goes on from run/state-000005.safetensors" in error
+    names = [path.name for path in (workplace["cwd"] / "run").glob("*state*")]
+    assert names == ["state-000005.safetensors"]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import httpx
@@ -22,40 +21,15 @@ SIDESTEP = [sys.executable, "-c", "from sidestep.cli.main import main; main()"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def running(model: Path, port: int, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start the service and wait until it says that it is ready; the worker is killed with it."""
-    process = subprocess.Popen(
-        [*SIDESTEP, "serve", "--model", str(model), "--port", str(port)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith(f"sidestep is ready: http://127.0.0.1:{port}"), line
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def test_the_service_from_start_to_stop(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_the_service_from_start_to_stop(
+    serving: Callable[[Path, int, Path], AbstractContextManager[subprocess.Popen[str]]],
+    free_port: Callable[[], int],
+    tiny_model: ModelFolder,
+    tmp_path: Path,
+) -> None:
     port = free_port()
     relative = Path(os.path.relpath(tiny_model.path, tmp_path))
-    with running(relative, port, tmp_path) as process:
+    with serving(relative, port, tmp_path) as process:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             answer = http.post("/generate", json={"prompt": "red apple", "seed": 7})
             assert answer.content == Generator.load(tiny_model.path)("red apple", seed=7).data
@@ -89,7 +63,9 @@ def test_the_service_from_start_to_stop(tiny_model: ModelFolder, tmp_path: Path)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "mismatching"])
-def test_a_damaged_model_is_one_line(tiny_model: ModelFolder, damage: str) -> None:
+def test_a_damaged_model_is_one_line(
+    free_port: Callable[[], int], tiny_model: ModelFolder, damage: str
+) -> None:
     path = tiny_model.path / ONNX
     if damage == "missing":
         path.unlink()

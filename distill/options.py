@@ -1,0 +1,75 @@
+"""Every setting of a distillation; importing this needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from distill.guidance import Guidance, strategy
+from distill.settings import check, setting
+
+# What does not change the weights that a run arrives at: a resume may change it.
+FREE = (
+    "iterations",
+    "per_device_batch",
+    "recompute",
+    "compile",
+    "parallel",
+    "text_cache_gib",
+    "checkpoint_every",
+    "keep_checkpoints",
+)
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """How a student is distilled; the defaults are the embedded model's.
+
+    Raises InvalidTraining for a setting out of its bounds.
+    """
+
+    guidance: Guidance = field(default_factory=lambda: strategy("lsg", 2))
+    init_timestep: int = setting(
+        625, "Timestep of the generator's one evaluation.", at_least=1, at_most=998
+    )
+    iterations: int = setting(
+        300, "Updates of the generator, each after one of the fake score.", at_least=1
+    )
+    batch: int = setting(64, "Images per update, over all devices.", at_least=1)
+    per_device_batch: int = setting(
+        0, "Images per pass and device; 0: a device's whole share at once.", at_least=0
+    )
+    learning_rate: float = setting(
+        5e-5, "Of both networks; the paper's 1e-6 is for 860M parameters.", at_least=0.0
+    )
+    ema_half_life: int = setting(
+        50_000, "Images after which the average forgot half; 0: no average.", at_least=0
+    )
+    precision: str = setting(
+        "bf16",
+        "bf16 and fp16 keep fp32 weights; fp16-weights is the paper's fp16; fp32 is exact.",
+        choices=("fp32", "bf16", "fp16", "fp16-weights"),
+    )
+    recompute: bool = setting(False, "Save memory: compute activations again in backward passes.")
+    compile: bool = setting(False, "Compile the networks with torch.compile first.")
+    parallel: str = setting(
+        "ddp",
+        "Under torchrun: ddp copies the networks to every device, fsdp shards them.",
+        choices=("ddp", "fsdp"),
+    )
+    text_cache_gib: float = setting(
+        32.0,
+        "Most disk for the prompts' embeddings; beyond it they are encoded as they are drawn.",
+        at_least=0.0,
+    )
+    checkpoint_every: int = setting(50, "Updates between two checkpoints.", at_least=1)
+    keep_checkpoints: int = setting(2, "Newest checkpoints that are kept.", at_least=1)
+    seed: int = setting(0, "Of all draws.")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a resume must not change; a longer run is the same run."""
+        return {key: value for key, value in asdict(self).items() if key not in FREE}

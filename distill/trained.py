@@ -25,7 +25,6 @@ def prepare(
     weights: their format where it is not the run's
     """
     nn.Module.to(unet, dtype=weights or PRECISIONS[options.precision].weights)
-    unet.to(memory_format=torch.channels_last)
     use_fastest_attention(unet)
     if options.recompute:
         unet.enable_gradient_checkpointing()
@@ -33,6 +32,8 @@ def prepare(
         for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
             fully_shard(block)
         fully_shard(unet)
+    else:
+        unet.to(memory_format=torch.channels_last)  # which shards cannot have
     if options.compile:
         unet.compile()
     return unet

@@ -20,12 +20,18 @@ from sidestep.errors import InvalidTraining
 SCRIPT = """
 import sys
 from pathlib import Path
+from distill.guidance import strategy
 from distill.options import DistillOptions
 from distill.student import distil_folder
 
 teacher, out, parallel, precision = sys.argv[1:]
 options = DistillOptions(
-    iterations=2, batch=4, learning_rate=1e-6, parallel=parallel, precision=precision
+    guidance=strategy("long", 3),
+    iterations=2,
+    batch=4,
+    learning_rate=1e-6,
+    parallel=parallel,
+    precision=precision,
 )
 distil_folder(Path(teacher), ["red apple", "pizza"], Path(out), options)
 """
@@ -75,11 +81,11 @@ def test_two_processes_end_where_one_ends(
     two = run(tmp_path, "two", 2, parallel, "fp32")
     assert one.keys() == two.keys()
     for key, value in one.items():
-        # The second moments tell whether the gradients are the same, the weights whether they
-        # were applied; the floor is one rounded Adam step.
+        # The weights tell whether the updates are the same (the floor is one rounded step), the
+        # second moments whether the gradients are, whose squares err twice as much.
         distance = torch.linalg.vector_norm((value - two[key]).float())
-        floor = 1e-6 if key.startswith("module/") else 0.0
-        assert distance <= 1e-5 * torch.linalg.vector_norm(value.float()) + floor, key
+        most, floor = (1e-5, 1e-6) if key.startswith("module/") else (3e-5, 0.0)
+        assert distance <= most * torch.linalg.vector_norm(value.float()) + floor, key
 
 
 def test_a_run_goes_on_with_another_number_of_processes(

@@ -82,9 +82,9 @@ def test_two_processes_end_where_one_ends(
     assert one.keys() == two.keys()
     for key, value in one.items():
         # The weights tell whether the updates are the same (the floor is one rounded step), the
-        # second moments whether the gradients are, whose squares err twice as much.
+        # second moments whether the gradients are: averaged, not added, of the same rows.
         distance = torch.linalg.vector_norm((value - two[key]).float())
-        most, floor = (1e-5, 1e-6) if key.startswith("module/") else (3e-5, 0.0)
+        most, floor = (1e-5, 1e-6) if key.startswith("module/") else (1e-3, 0.0)
         assert distance <= most * torch.linalg.vector_norm(value.float()) + floor, key
 
 

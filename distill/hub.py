@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     GatedRepoError,
     HFValidationError,
     LocalEntryNotFoundError,
@@ -62,13 +60,8 @@ def teacher_folder(name: str) -> Path:
             f"{name} is not a folder; give one in the diffusers layout, or a model of the "
             "hub as OWNER/NAME[@REVISION]"
         )
-    repo, revision = match["repo"], match["revision"]
-
-    def fetch(patterns: list[str]) -> Path:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-
-    check_architecture(_from_hub(name, repo, lambda: fetch(CONFIGS)))
-    return _from_hub(name, repo, lambda: fetch(CONFIGS + WEIGHTS))
+    check_architecture(_fetch(name, match, CONFIGS))
+    return _fetch(name, match, CONFIGS + WEIGHTS)
 
 
 def checkpoint_file(name: str) -> Path:
@@ -78,15 +71,18 @@ def checkpoint_file(name: str) -> Path:
     match = _FILE.fullmatch(name.removeprefix(PREFIX))
     if match is None:
         raise InvalidModel(f"{name} is not hub:OWNER/NAME/FILE[@REVISION]")
-    repo, file, revision = match["repo"], match["file"], match["revision"]
-    return _from_hub(name, repo, lambda: Path(hf_hub_download(repo, file, revision=revision)))
+    path = _fetch(name, match, [match["file"]]) / match["file"]
+    if not path.is_file():
+        raise InvalidModel(f"{name}: the hub's {match['repo']} has no such file")
+    return path
 
 
-def _from_hub(name: str, repo: str, fetch: Callable[[], Path]) -> Path:
-    """Call `fetch`, with every way in which the hub fails told in one sentence."""
+def _fetch(name: str, match: re.Match[str], patterns: list[str]) -> Path:
+    """Fetch files into the hub's cache, with every way in which it fails told in one sentence."""
+    repo = match["repo"]
     mend = f"give a folder, or run `hf download {repo}` where the hub can be reached"
     try:
-        return fetch()
+        return Path(snapshot_download(repo, revision=match["revision"], allow_patterns=patterns))
     except GatedRepoError as error:
         raise InvalidModel(
             f"{name}: the hub gives {repo} only to those who accepted its licence; accept it on "
@@ -104,8 +100,6 @@ def _from_hub(name: str, repo: str, fetch: Callable[[], Path]) -> Path:
             f"{name} is not a folder here nor in the hub's cache, and the hub cannot be reached; "
             f"{mend}"
         ) from error
-    except EntryNotFoundError as error:
-        raise InvalidModel(f"{name}: the hub's {repo} has no such file") from error
     except HFValidationError as error:
         raise InvalidModel(f"{name} is neither a folder nor a name that the hub allows") from error
     except Exception as error:  # of the hub's client, its HTTP library or its downloader

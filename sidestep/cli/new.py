@@ -16,7 +16,13 @@ from sidestep.errors import BackendUnavailable
     required=True,
     help="Stable Diffusion 1.5, 2.1-base (512 pixels) or 2.1 (768 pixels, v-prediction).",
 )
-@click.option("--random", is_flag=True, required=True, help="Draw the weights (the only way yet).")
+@click.option(
+    "--random",
+    is_flag=True,
+    required=True,
+    expose_value=False,
+    help="Draw the weights; there is no other way yet, so it must be said.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option(
     "--precision",
@@ -40,7 +46,6 @@ from sidestep.errors import BackendUnavailable
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 def command(
     arch: str,
-    random: bool,
     out: Path,
     precision: str,
     shrink: str,
@@ -53,8 +58,6 @@ def command(
     as a trained one, and draws nothing of meaning. Its tokenizer has CLIP's layout and size, not
     CLIP's ids. At most one network is in memory.
     """
-    if not random:
-        raise click.UsageError("only random weights can be made: add --random")
     if size and size % 64:
         raise click.BadParameter(f"{size} is not a multiple of 64", param_hint="--size")
     try:

@@ -46,9 +46,16 @@ def published(tiny_teacher: Teacher, tmp_path: Path) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty hub cache, and a hub that cannot be reached."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "ENDPOINT", CLOSED)
+    point_at(CLOSED, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     return tmp_path / "hub"
+
+
+def point_at(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What HF_ENDPOINT does before the client is imported."""
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", address)
 
 
 def put_into_cache(cache: Path, repo: str, source: Path) -> None:
@@ -114,7 +121,7 @@ def hub(published: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    point_at(f"http://127.0.0.1:{server.server_port}", monkeypatch)
     yield asked
     server.shutdown()
     server.server_close()

@@ -14,6 +14,7 @@ from distill.folders import Teacher, write_teacher
 from sidestep.model_folder import ModelFolder
 
 ROOT = str(Path(__file__).parents[2])
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def sidestep(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -57,6 +58,21 @@ def test_new_and_import_make_models(tiny_teacher: Teacher, tmp_path: Path) -> No
     assert "small does not fit unet.pkl: conv_in.weight is [16, 4, 3, 3] in the checkpoint" in (
         refused(wrong)
     )
+
+
+def test_a_base_is_found_in_the_hubs_cache(tiny_teacher: Teacher, tmp_path: Path) -> None:
+    """Laid out as the hub's client lays it out under HF_HOME, and read without a hub."""
+    root = tmp_path / "hf" / "hub" / "models--someone--teacher"
+    write_teacher(root / "blobs" / "all", tiny_teacher)
+    (root / "snapshots").mkdir()
+    (root / "snapshots" / COMMIT).symlink_to(root / "blobs" / "all")
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(COMMIT)
+    (tmp_path / "unet.pkl").write_bytes(pickle.dumps({"ema": tiny_teacher.unet}))
+    arguments = ("import", "unet.pkl", "--base", "someone/teacher", "--out", "mine")
+    done = sidestep(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ModelFolder.open(tmp_path / "mine").check()
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ from tqdm import tqdm
 from transformers import CLIPTextModel
 
 from distill.architecture_check import check_architecture, part, read_json, read_schedule
+from distill.architectures import TOKENS
 from distill.folders import read_network, save_network, write_student_scheduler
 from distill.pickles import PickledUNet, read_checkpoint
 from sidestep.errors import InvalidModel
 from sidestep.files import atomic_folder, check_new_folder, sha256
 from sidestep.model_folder import ModelCard, ModelFolder, write_card
 from sidestep.schedule import NoiseSchedule
+from sidestep.tokenizer import PromptTokenizer
 
 INIT_TIMESTEP = 625
 LICENCES = {
@@ -64,8 +66,8 @@ def import_checkpoint(checkpoint: Path, base: Path, out: Path, *, name: str) -> 
     """
     check_architecture(base)
     schedule = {**read_schedule(base), "init_timestep": INIT_TIMESTEP}
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(read_json(part(base, "unet") / "config.json"))
+    PromptTokenizer(base / "tokenizer", length=TOKENS)  # raises if it is not usable
+    unet = _empty_unet(part(base, "unet") / "config.json")
     check_new_folder(out, _size_bytes(unet, base))
     pickled = read_checkpoint(checkpoint)
     if difference := _difference(pickled, unet, schedule, PUBLISHED.get(checkpoint.name)):
@@ -79,28 +81,41 @@ def import_checkpoint(checkpoint: Path, base: Path, out: Path, *, name: str) -> 
         size = unet.config.sample_size
         del halves, unet
         progress.update()
-        progress.set_description("text encoder")
-        text = read_network(CLIPTextModel, base / "text_encoder").half()
-        save_network(text, new / "text_encoder")
+        text = _copy(CLIPTextModel, base / "text_encoder", new / "text_encoder", progress)
+        vae = _copy(AutoencoderKL, base / "vae", new / "vae", progress)
         shutil.copytree(base / "tokenizer", new / "tokenizer")
-        progress.update()
-        progress.set_description("vae")
-        vae = read_network(AutoencoderKL, base / "vae").half()
-        save_network(vae, new / "vae")
-        progress.update()
         write_student_scheduler(new, NoiseSchedule.from_config(schedule))
-        size_px = size * 2 ** (len(vae.config.block_out_channels) - 1)
+        size_px = size * 2 ** (len(vae.block_out_channels) - 1)
         card = ModelCard(
             name=name,
-            latent_shape=(vae.config.latent_channels, size, size),
+            latent_shape=(vae.latent_channels, size, size),
             image_size=(size_px, size_px),
-            tokens=text.config.max_position_embeddings,
+            tokens=text.max_position_embeddings,
             schedule=schedule,
             recipe=recipe,
             licences=LICENCES,
         )
         write_card(new, card)
     return ModelFolder.open(out)
+
+
+def _empty_unet(file: Path) -> UNet2DConditionModel:
+    """Build a UNet that has shapes and no weights."""
+    config = read_json(file)
+    try:
+        with torch.device("meta"):
+            return UNet2DConditionModel.from_config(config)
+    except (TypeError, ValueError) as error:
+        raise InvalidModel(f"{file} is no UNet's config ({error})") from error
+
+
+def _copy(kind: Any, source: Path, out: Path, progress: tqdm[Any]) -> Any:
+    """Copy a network in fp16, under today's names of its tensors; returns its config."""
+    progress.set_description(out.name)
+    network = read_network(kind, source).half()
+    save_network(network, out)
+    progress.update()
+    return network.config
 
 
 def _difference(

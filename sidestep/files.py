@@ -56,8 +56,8 @@ def check_new_folder(path: Path, size_bytes: int) -> None:
     if path.exists():
         raise InvalidModel(f"{path} exists; delete it or choose another folder")
     parent = next(folder for folder in path.absolute().parents if folder.exists())
-    if not parent.is_dir():
-        raise InvalidModel(f"{parent} is not a folder; choose another place for {path.name}")
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InvalidModel(f"{parent} is no folder to write in; choose another for {path.name}")
     free = shutil.disk_usage(parent).free
     if free < size_bytes:
         raise InvalidModel(

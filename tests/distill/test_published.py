@@ -105,6 +105,28 @@ def test_a_base_that_does_not_fit_is_refused_by_the_first_difference(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("tokenizer/vocab.json", "{}", "the tokenizer is not CLIP's BPE"),
+        (
+            "unet/config.json",
+            '{"cross_attention_dim": 16, "down_block_types": ["X"]}',
+            "config.json is no UNet's config",
+        ),
+        ("vae/config.json", "[]", "vae/config.json is not a JSON object"),
+    ],
+)
+def test_a_damaged_base_is_named(
+    tiny_teacher: Teacher, base: Path, tmp_path: Path, file: str, content: str, words: str
+) -> None:
+    (base / file).write_text(content)
+    pickled = write_pickle(tmp_path / "x.pkl", tiny_teacher.unet)
+    with pytest.raises(InvalidModel, match=words):
+        import_checkpoint(pickled, base, tmp_path / "out", name="x")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_base_of_another_prediction_is_refused(tiny_teacher: Teacher, tmp_path: Path) -> None:
     schedule = {**tiny_teacher.schedule, "prediction_type": "v_prediction"}
     teacher = Teacher(

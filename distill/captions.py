@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import string
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, trainers
@@ -22,15 +24,25 @@ def train_bpe(texts: Iterable[str], out: Path, *, vocab_size: int, max_tokens: i
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizer()
     learner.decoder = decoders.BPEDecoder()
-    alphabet = byte_alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        initial_alphabet=alphabet,
+        initial_alphabet=byte_alphabet(),
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     learner.train_from_iterator(texts, trainer)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    write_tokenizer(merges, out, max_tokens=max_tokens)
+
+
+def write_tokenizer(
+    merges: Sequence[tuple[str, str]], out: Path, *, max_tokens: int, pad: str = END
+) -> None:
+    """Write `merges` as a CLIP tokenizer folder: 512 + their number + 2 tokens.
+
+    pad: what fills a text up to its length; Stable Diffusion 2 takes "!", token 0
+    """
+    alphabet = byte_alphabet()
     pieces = [*alphabet, *(c + "</w>" for c in alphabet), *("".join(m) for m in merges), START, END]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
     write_json(out / "vocab.json", vocabulary)
@@ -42,6 +54,24 @@ def train_bpe(texts: Iterable[str], out: Path, *, vocab_size: int, max_tokens: i
         "bos_token": START,
         "eos_token": END,
         "unk_token": END,
-        "pad_token": END,
+        "pad_token": pad,
     }
     write_json(out / "tokenizer_config.json", config)
+
+
+def letter_merges(count: int) -> list[tuple[str, str]]:
+    """List `count` merges of letters alone, learned from nothing: pairs, threes, then fours.
+
+    For networks with random weights, where no text has a meaning yet. The ids are not CLIP's,
+    and words take more tokens than in CLIP, where the common ones take one.
+    """
+    letters = string.ascii_lowercase
+    pairs = [a + b for a in letters for b in letters]
+    merges = chain(
+        ((a, b) for a in letters for b in letters),
+        ((a, b + "</w>") for a in letters for b in letters),
+        ((pair, c) for pair in pairs for c in letters),
+        ((pair, c + "</w>") for pair in pairs for c in letters),
+        ((first, second) for first in pairs for second in pairs),
+    )
+    return list(islice(merges, count))

@@ -20,12 +20,12 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from distill import emoji_data
+from distill.architectures import SCHEDULE
 from distill.autoencoder import AutoencoderOptions, encode_all, train_autoencoder
 from distill.captions import train_bpe
 from distill.emoji_data import EmojiSet
 from distill.emoji_sources import caption, styled
 from distill.folders import (
-    SCHEDULE,
     TRAINING,
     Teacher,
     load_teacher,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +14,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet
 from safetensors import SafetensorError
 from transformers import CLIPTextModel
 
+from distill.architecture_check import check_architecture, part, read_schedule
 from sidestep.errors import InvalidModel
-from sidestep.files import write_json
+from sidestep.files import atomic_folder, write_json
 from sidestep.model_folder import CARD, ModelCard, ModelFolder, write_card
 from sidestep.schedule import NoiseSchedule
-
-# Stable Diffusion's schedule, which the embedded teacher shares.
-SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
-}
-
 
 TRAINING = "training.json"  # how a teacher of ours was made; copied into its students' cards
 
@@ -64,36 +54,16 @@ class Teacher:
 def load_teacher(path: Path) -> Teacher:
     """Read a diffusers folder, or the teacher that a sidestep model carries in `teacher/`.
 
-    Raises InvalidModel naming what is missing.
+    Raises InvalidModel naming what is missing, or what another architecture was found.
     """
-    unet = _unet_folder(path)
-    scheduler = unet.parent / "scheduler" / "scheduler_config.json"
-    try:
-        schedule = json.loads(scheduler.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidModel(f"{scheduler} cannot be read ({error})") from error
+    check_architecture(path)
     return Teacher(
-        text_encoder=_read(CLIPTextModel, path / "text_encoder"),
-        unet=_read(UNet2DConditionModel, unet),
-        vae=_read(AutoencoderKL, path / "vae"),
+        text_encoder=read_network(CLIPTextModel, path / "text_encoder"),
+        unet=read_network(UNet2DConditionModel, part(path, "unet")),
+        vae=read_network(AutoencoderKL, path / "vae"),
         tokenizer=path / "tokenizer",
-        schedule={key: schedule[key] for key in SCHEDULE if key in schedule},
+        schedule=read_schedule(path),
     )
-
-
-def read_unet_config(path: Path) -> dict[str, Any]:
-    """Read the config of a teacher's UNet without its weights; raises InvalidModel."""
-    config = _unet_folder(path) / "config.json"
-    try:
-        values: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InvalidModel(f"{config} cannot be read ({error})") from error
-    return values
-
-
-def _unet_folder(path: Path) -> Path:
-    own = path / "teacher"
-    return own / "unet" if own.is_dir() else path / "unet"
 
 
 def read_training(path: Path) -> dict[str, Any] | None:
@@ -110,11 +80,7 @@ def write_teacher(out: Path, teacher: Teacher) -> None:
     """Write a teacher that `load_teacher` and diffusers' StableDiffusionPipeline open."""
     _write_shared(out, teacher)
     _save(teacher.unet, out / "unet")
-    ddim = DDIMScheduler(
-        **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
-    )
-    ddim.save_pretrained(out / "scheduler")
-    write_json(out / "model_index.json", _model_index("DDIMScheduler"))
+    write_teacher_scheduler(out, teacher.schedule)
 
 
 def write_student(
@@ -122,34 +88,63 @@ def write_student(
 ) -> ModelFolder:
     """Write a whole model folder: the student, and its teacher's UNet beside it.
 
-    A folder that stands at `out` already is replaced only when the new one is complete. The
-    scheduler is one whose single step is t_init, so that a pipeline opened on this folder draws
-    our picture with `num_inference_steps=1, guidance_scale=1`.
+    A folder that stands at `out` already is replaced only when the new one is complete.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as name:
-        new = Path(name) / out.name
+    with atomic_folder(out) as new:
         _write_shared(new, teacher)
         _save(student, new / "unet")
-        schedule = NoiseSchedule.from_config(card.schedule)
-        steps = schedule.init_timestep + 1
-        EulerDiscreteScheduler(
-            num_train_timesteps=steps,
-            trained_betas=schedule.betas[:steps].tolist(),
-            prediction_type=schedule.prediction_type,
-            timestep_spacing="trailing",
-            steps_offset=1,  # unused by trailing spacing, but pipelines warn about 0
-        ).save_pretrained(new / "scheduler")
-        write_json(new / "model_index.json", _model_index("EulerDiscreteScheduler"))
+        write_student_scheduler(new, NoiseSchedule.from_config(card.schedule))
         _save(teacher.unet, new / "teacher" / "unet")
-        ddim = DDIMScheduler(
-            **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
-        )
-        ddim.save_pretrained(new / "teacher" / "scheduler")
+        _teacher_scheduler(teacher.schedule).save_pretrained(new / "teacher" / "scheduler")
         write_card(new, card)
-        shutil.rmtree(out, ignore_errors=True)
-        new.rename(out)
     return ModelFolder.open(out)
+
+
+def write_teacher_scheduler(out: Path, schedule: Mapping[str, Any]) -> None:
+    """Write the scheduler with which a pipeline draws a teacher's pictures in many steps."""
+    _teacher_scheduler(schedule).save_pretrained(out / "scheduler")
+    write_json(out / "model_index.json", _model_index("DDIMScheduler"))
+
+
+def write_student_scheduler(out: Path, schedule: NoiseSchedule) -> None:
+    """Write a scheduler whose single step is t_init.
+
+    A pipeline opened on the folder then draws our picture with `num_inference_steps=1,
+    guidance_scale=1`.
+    """
+    steps = schedule.init_timestep + 1
+    EulerDiscreteScheduler(
+        num_train_timesteps=steps,
+        trained_betas=schedule.betas[:steps].tolist(),
+        prediction_type=schedule.prediction_type,
+        timestep_spacing="trailing",
+        steps_offset=1,  # unused by trailing spacing, but pipelines warn about 0
+    ).save_pretrained(out / "scheduler")
+    write_json(out / "model_index.json", _model_index("EulerDiscreteScheduler"))
+
+
+def read_network(kind: Any, path: Path) -> Any:
+    """Read a network in fp32, frozen, from safetensors alone; InvalidModel names what is wrong."""
+    try:
+        network, report = kind.from_pretrained(
+            path, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        told = " ".join(str(error).split())
+        raise InvalidModel(f"{path} cannot be read ({told})") from error
+    if missing := sorted(report["missing_keys"]):
+        raise InvalidModel(f"{path} lacks {len(missing)} tensors, such as {missing[0]}")
+    return network.float().eval().requires_grad_(False)
+
+
+def save_network(network: Any, path: Path) -> None:
+    """Write a network as it is, without the path that it was read from."""
+    network.save_pretrained(path)
+    for file in path.glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors lets its writer alone read them
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    write_json(path / "config.json", config)
 
 
 def _write_shared(out: Path, teacher: Teacher) -> None:
@@ -159,11 +154,12 @@ def _write_shared(out: Path, teacher: Teacher) -> None:
 
 
 def _save(network: Any, path: Path) -> None:
-    """Write a network in fp16, without the path that it was read from."""
-    copy.deepcopy(network).half().save_pretrained(path)
-    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    config.pop("_name_or_path", None)
-    write_json(path / "config.json", config)
+    """Write a copy in fp16."""
+    save_network(copy.deepcopy(network).half(), path)
+
+
+def _teacher_scheduler(schedule: Mapping[str, Any]) -> DDIMScheduler:
+    return DDIMScheduler(**schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
 
 def _model_index(scheduler: str) -> dict[str, Any]:
@@ -179,11 +175,3 @@ def _model_index(scheduler: str) -> dict[str, Any]:
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }
-
-
-def _read(kind: Any, path: Path) -> Any:
-    try:
-        network = kind.from_pretrained(path, use_safetensors=True, local_files_only=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InvalidModel(f"{path} cannot be read ({error})") from error
-    return network.float().eval().requires_grad_(False)

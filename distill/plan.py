@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from distill.folders import read_unet_config
+from distill.architecture_check import check_architecture, part, read_json
 from distill.losses import NoisyBatch, generator_losses, one_step
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS
@@ -34,9 +34,11 @@ def describe_plan(teacher: Path, prompts: int, options: DistillOptions) -> str:
 
 
 def memory_bytes(teacher: Path, options: DistillOptions) -> dict[str, int]:
-    """Estimate the device memory of each part in bytes."""
+    """Estimate the device memory of each part in bytes; raises InvalidModel."""
+    check_architecture(teacher)
+    config = read_json(part(teacher, "unet") / "config.json")
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(read_unet_config(teacher))
+        unet = UNet2DConditionModel.from_config(config)
     precision, processes = PRECISIONS[options.precision], current()
     weights = sum(weight.numel() for weight in unet.parameters())
     shards = processes.count if options.parallel == "fsdp" else 1

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from sidestep.errors import InvalidModel
 
 
 @contextmanager
@@ -31,6 +34,36 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path` that takes its place on success and vanishes on error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as name:
+        new = Path(name) / path.name
+        new.mkdir()
+        yield new
+        shutil.rmtree(path, ignore_errors=True)
+        new.rename(path)
+
+
+def check_new_folder(path: Path, size_bytes: int) -> None:
+    """Check before long work that `path` is free and its disk has room for `size_bytes`.
+
+    Raises InvalidModel with the mend.
+    """
+    if path.exists():
+        raise InvalidModel(f"{path} exists; delete it or choose another folder")
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InvalidModel(f"{parent} is no folder to write in; choose another for {path.name}")
+    free = shutil.disk_usage(parent).free
+    if free < size_bytes:
+        raise InvalidModel(
+            f"{path} needs {size_bytes / 1e9:,.1f} GB and its disk has {free / 1e9:,.1f} GB free; "
+            "make room or choose another disk"
+        )
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Prompts -> token ids [B, L] in CLIP's layout: start, words, end, then padding with end."""
+"""Prompts -> token ids [B, L] in CLIP's layout: start, words, end, then padding."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ class PromptTokenizer:
     """The CLIP tokenizer of a model folder's `tokenizer/`."""
 
     def __init__(self, folder: Path, *, length: int) -> None:
-        """Read `vocab.json` and `merges.txt`; raises InvalidModel if either is not usable."""
+        """Read `vocab.json` and `merges.txt`; raises InvalidModel if either is not usable.
+
+        Texts are padded with what the folder names as `pad_token`, else with the end token:
+        Stable Diffusion 2 pads with "!".
+        """
         try:
             vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
             lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
@@ -60,6 +64,7 @@ class PromptTokenizer:
         pairs = [tuple(line.split()) for line in lines if not line.startswith("#version") and line]
         try:
             self.start, self.end = int(vocabulary[START]), int(vocabulary[END])
+            self.pad = int(vocabulary[_pad_token(folder)])
             model = models.BPE(
                 vocabulary,
                 [(left, right) for left, right in pairs],
@@ -67,7 +72,7 @@ class PromptTokenizer:
                 continuing_subword_prefix="",
                 end_of_word_suffix="</w>",
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidModel(f"{folder}: the tokenizer is not CLIP's BPE ({error})") from error
         self.length = length
         self._bpe = Tokenizer(model)
@@ -84,10 +89,11 @@ class PromptTokenizer:
         """Encode one prompt to [L]; what does not fit is returned as `dropped`."""
         encoding = self._bpe.encode(prompt)
         room = self.length - 2
-        ids = np.full(self.length, self.end, dtype=np.int64)
+        ids = np.full(self.length, self.pad, dtype=np.int64)
         kept = encoding.ids[:room]
         ids[0] = self.start
         ids[1 : 1 + len(kept)] = kept
+        ids[1 + len(kept)] = self.end
         if len(encoding.ids) <= room:
             return Tokens(ids, "")
         return Tokens(ids, prompt[encoding.offsets[room][0] :].strip())
@@ -102,3 +108,16 @@ class PromptTokenizer:
                 )
                 warnings.warn(message, PromptCut, stacklevel=2)
         return np.stack([row.ids for row in rows])
+
+
+def _pad_token(folder: Path) -> str:
+    """Read which token pads; special_tokens_map.json counts before tokenizer_config.json.
+
+    The two differ in Stable Diffusion 2, and pipelines go by the first.
+    """
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (file := folder / name).is_file():
+            value = json.loads(file.read_text(encoding="utf-8")).get("pad_token")
+            if value is not None:
+                return str(value["content"] if isinstance(value, dict) else value)
+    return END

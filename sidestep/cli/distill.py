@@ -62,6 +62,7 @@ def command(
         --teacher DIR --prompts prompts.txt
     """
     try:
+        from distill.hub import teacher_folder
         from distill.plan import describe_plan
         from distill.processes import current
         from distill.prompts import read_prompts
@@ -72,7 +73,7 @@ def command(
     chosen = {key: given[key] for key in declared(DistillOptions) if given[key] is not None}
     options = replace(recipe, guidance=_guidance(recipe.guidance, given), **chosen)
     read = read_prompts(prompts, column=given["prompts_column"], exclude=given["exclude"])
-    folder = Path(teacher)
+    folder = teacher_folder(teacher)
     if current().writes:
         click.echo(read, err=True)
     if given["dry_run"]:

@@ -24,6 +24,8 @@ COMMANDS = {
     "generate": ("generate", "Draw pictures from prompts into a folder."),
     "serve": ("serve", "Serve the HTTP API and the page."),
     "data": ("data", "Build a training set."),
+    "new": ("new", "Make a full-size model with random weights, to measure cost."),
+    "import": ("import_checkpoint", "Turn one of the authors' pickles into a model."),
     "train": ("train", "Train the embedded model's teacher from nothing."),
     "distill": ("distill", "Distil a teacher into a one-step generator (SiD-LSG)."),
     "export": ("export", "Compile a model and certify what was compiled."),

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sidestep.cli.main import COMMANDS
 from sidestep.generator import Generator
 from sidestep.images import decode, read_recipe
 from sidestep.model_folder import ONNX, ModelFolder
@@ -110,7 +111,7 @@ def test_a_cut_prompt_is_said(tiny_model: ModelFolder, tmp_path: Path) -> None:
     "arguments",
     [
         ["--help"],
-        *([name, "--help"] for name in ("generate", "serve", "train", "distill", "export", "card")),
+        *([name, "--help"] for name in COMMANDS),
         ["data", "emoji", "--help"],
     ],
 )

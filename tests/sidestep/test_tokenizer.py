@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,23 @@ def test_the_layout_is_clips(tokenizer: PromptTokenizer) -> None:
     assert ids[0] == tokenizer.start
     assert ids[3:] == [tokenizer.end] * 9
     assert len(set(byte_alphabet())) == 256
+
+
+@pytest.mark.parametrize("told_in", ["special_tokens_map.json", "tokenizer_config.json", "both"])
+@pytest.mark.parametrize("pad", ["!", {"content": "!", "lstrip": False}])
+def test_stable_diffusion_2_pads_with_its_first_token(
+    tokenizer_folder: Path, tmp_path: Path, told_in: str, pad: object
+) -> None:
+    """Its special_tokens_map.json says "!" and its tokenizer_config.json the end token."""
+    folder = shutil.copytree(tokenizer_folder, tmp_path / "tokenizer")
+    told = "special_tokens_map.json" if told_in == "both" else told_in
+    if told_in == "special_tokens_map.json":
+        (folder / "tokenizer_config.json").unlink()
+    (folder / told).write_text(json.dumps({"pad_token": pad}))
+    tokenizer = PromptTokenizer(folder, length=12)
+    ids = tokenizer.encode("red apple").ids.tolist()
+    assert ids[3:] == [tokenizer.end] + [0] * 8
+    assert tokenizer.encode("apple " * 20).ids[-1] == tokenizer.end
 
 
 def test_special_tokens_in_a_prompt_are_plain_text(tokenizer: PromptTokenizer) -> None:

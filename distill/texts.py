@@ -60,9 +60,9 @@ class EncodedTexts:
 class TextsOnDemand:
     """Prompts that are encoded each time they are drawn: for more than a disk holds."""
 
-    def __init__(self, prompts: Sequence[str], encode: Encode) -> None:
+    def __init__(self, prompts: Sequence[str], encode: Encode, null_text: Tensor) -> None:
+        self.null_text = null_text
         self._prompts, self._encode = prompts, encode
-        self.null_text = encode([""])
 
     def __len__(self) -> int:
         return len(self._prompts)
@@ -92,7 +92,7 @@ def cache_texts(prompts: Sequence[str], encode: Encode, folder: Path, *, most_gi
     null_text = encode([""])
     size = null_text.numel() * null_text.element_size() * len(prompts)
     if size > most_gib * 2**30:
-        return TextsOnDemand(prompts, encode)
+        return TextsOnDemand(prompts, encode, null_text)
     shards = [prompts[start : start + SHARD] for start in range(0, len(prompts), SHARD)]
     paths = [folder / f"{_name(shard)}.safetensors" for shard in shards]
     _check_room(folder, size * sum(not path.exists() for path in paths) // len(paths))

@@ -24,7 +24,7 @@ PAGE = "/ui"
 
 def create_app(generator: Generator, settings: Settings) -> FastAPI:
     """Make the app; its lifespan starts and stops the studio, `app.state.studio`."""
-    studio = Studio(generator, queue_limit=settings.queue_limit)
+    studio = Studio(generator, settings)
     page = LatePage(partial(_page, studio))
 
     @asynccontextmanager

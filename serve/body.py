@@ -19,7 +19,19 @@ async def read_request(request: Request, *, limit: int) -> GenerateRequest:
         raise UnsupportedMediaType(
             f"Content-Type must be application/json, not {media_type[:64] or 'absent'}"
         )
-    return GenerateRequest.parse(_object(await _read(request, limit)))
+    values = _object(await _read(request, limit))
+    return GenerateRequest.parse({**_from_headers(request), **values})
+
+
+def _from_headers(request: Request) -> dict[str, Any]:
+    """Read the fields that a caller may give as headers; the body's win."""
+    values: dict[str, Any] = {}
+    if (client := request.headers.get("x-client-id")) is not None:
+        values["client_id"] = client
+    if (deadline := request.headers.get("x-deadline-ms")) is not None:
+        short = deadline.isascii() and deadline.isdecimal() and len(deadline) < 16
+        values["deadline_ms"] = int(deadline) if short else deadline
+    return values
 
 
 async def _read(request: Request, limit: int) -> bytes:

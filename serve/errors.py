@@ -20,6 +20,7 @@ from sidestep.errors import (
     ServiceBusy,
     ServiceUnavailable,
     SidestepError,
+    Superseded,
 )
 
 logger = logging.getLogger("sidestep.serve")
@@ -44,6 +45,7 @@ STATUSES: tuple[tuple[type[SidestepError], HTTPStatus], ...] = (
     (UnsupportedMediaType, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (MalformedBody, HTTPStatus.BAD_REQUEST),
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Superseded, HTTPStatus.CONFLICT),
     (ServiceBusy, HTTPStatus.TOO_MANY_REQUESTS),
     (ServiceUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
@@ -60,6 +62,8 @@ def error_response(error: Exception) -> Response:
     headers = {}
     if isinstance(error, ServiceBusy):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        if error.wait_s is not None:
+            headers["X-Predicted-Wait-Ms"] = str(math.ceil(1e3 * error.wait_s))
     elif isinstance(error, ServiceUnavailable):
         headers["Retry-After"] = "5"
     field = error.field if isinstance(error, InvalidRequest) else None

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from sidestep.images import MEDIA_TYPES
-from sidestep.requests import MAX_COUNT, GenerateRequest
+from sidestep.requests import MAX_CLIENT_ID, MAX_COUNT, MAX_DEADLINE_MS, GenerateRequest
 
 _ERROR = {
     "type": "object",
@@ -68,6 +68,26 @@ _HEADERS = {
 _RETRY = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
 }
+_PREDICTED = {
+    "X-Predicted-Wait-Ms": {
+        "description": "When the pictures would have been drawn.",
+        "schema": {"type": "integer"},
+    },
+}
+_PARAMETERS = [
+    {
+        "name": "X-Client-Id",
+        "in": "header",
+        "description": "client_id, where the body has none.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CLIENT_ID},
+    },
+    {
+        "name": "X-Deadline-Ms",
+        "in": "header",
+        "description": "deadline_ms, where the body has none.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_DEADLINE_MS},
+    },
+]
 
 
 def _errors(**statuses: str) -> dict[int | str, dict[str, Any]]:
@@ -81,6 +101,8 @@ def _errors(**statuses: str) -> dict[int | str, dict[str, Any]]:
         }
         if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
             answer["headers"] = _RETRY
+        if status is HTTPStatus.TOO_MANY_REQUESTS:
+            answer["headers"] = {**_RETRY, **_PREDICTED}
         answers[status.value] = answer
     return answers
 
@@ -98,6 +120,7 @@ def _pictures() -> dict[str, Any]:
 GENERATE: dict[str, Any] = {
     "summary": "Draw a prompt",
     "openapi_extra": {
+        "parameters": _PARAMETERS,
         "requestBody": {
             "required": True,
             "content": {
@@ -106,7 +129,7 @@ GENERATE: dict[str, Any] = {
                     "example": {"prompt": "red apple", "seed": 7},
                 }
             },
-        }
+        },
     },
     "responses": {
         200: _pictures(),
@@ -115,9 +138,10 @@ GENERATE: dict[str, Any] = {
             REQUEST_ENTITY_TOO_LARGE="The body is larger than the service reads.",
             UNSUPPORTED_MEDIA_TYPE="The body is not announced as JSON.",
             UNPROCESSABLE_ENTITY="A field is out of its bounds.",
-            TOO_MANY_REQUESTS="The queue is full.",
+            CONFLICT="A newer request of the same client replaced this one.",
+            TOO_MANY_REQUESTS="It would be later than its deadline, or the queue is full.",
             INTERNAL_SERVER_ERROR="Unexpected; the service's log says more.",
-            SERVICE_UNAVAILABLE="The service is starting or stopping.",
+            SERVICE_UNAVAILABLE="The service is stopping, or its engine is being opened anew.",
         ),
     },
 }
@@ -125,5 +149,8 @@ _EMPTY = {"description": "Yes.", "content": {"text/plain": {"schema": {"type": "
 LIVEZ: dict[str, Any] = {"summary": "Is the process alive?", "responses": {200: _EMPTY}}
 READYZ: dict[str, Any] = {
     "summary": "Can pictures be drawn?",
-    "responses": {200: _EMPTY, **_errors(SERVICE_UNAVAILABLE="No: starting or stopping.")},
+    "responses": {
+        200: _EMPTY,
+        **_errors(SERVICE_UNAVAILABLE="No: starting, stopping or without a sound engine."),
+    },
 }

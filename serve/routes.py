@@ -67,7 +67,8 @@ async def _unless_disconnected(
     request: Request, studio: Studio, wanted: GenerateRequest
 ) -> list[Picture] | None:
     """Draw while the client listens; None if it left, and what was still queued is dropped."""
-    drawing = asyncio.ensure_future(studio.generate(wanted))
+    address = request.client.host if request.client else ""
+    drawing = asyncio.ensure_future(studio.generate(wanted, address=address))
     leaving = asyncio.ensure_future(_disconnect(request))
     try:
         await asyncio.wait((drawing, leaving), return_when=asyncio.FIRST_COMPLETED)

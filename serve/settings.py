@@ -8,7 +8,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any, Self
 
 from sidestep.errors import InvalidRequest
-from sidestep.requests import MAX_COUNT
+from sidestep.requests import MAX_COUNT, MAX_DEADLINE_MS
 
 PREFIX = "SIDESTEP_"
 
@@ -26,6 +26,13 @@ class Settings:
         metadata={
             "help": "Pictures that may wait; a request that would exceed it is refused (429).",
             "bounds": (MAX_COUNT, 100_000),
+        },
+    )
+    deadline_ms: int = field(
+        default=10_000,
+        metadata={
+            "help": "Deadline of a request that states none; what would be later is refused (429).",
+            "bounds": (1, MAX_DEADLINE_MS),
         },
     )
     body_limit: int = field(

@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from serve.batcher import Batcher, Drawn
+from serve.batcher import STOPPING, Batcher
+from serve.device import Device
+from serve.lines import Job
+from serve.newest import Newest
+from serve.settings import Settings
 from sidestep.errors import ServiceUnavailable
 from sidestep.generator import Generator
 from sidestep.requests import GenerateRequest, Picture
 
 T = TypeVar("T")
 POOL_THREADS = 2
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """What the engine takes for one request, and what of the prompt did not fit."""
-
-    ids: NDArray[np.int64]  # [B, L]
-    noise: NDArray[np.float32]  # [B, 4, h, w]
-    dropped: str
+WEIGHT_OF_NEWEST = 0.1
 
 
 class Studio:
     """`Generator.generate` for many callers at once; same pictures, batched."""
 
-    def __init__(self, generator: Generator, *, queue_limit: int) -> None:
+    def __init__(self, generator: Generator, settings: Settings) -> None:
         """Make a studio around `generator`; start it before use."""
         self.generator = generator
-        self.batcher = Batcher(generator.engine, queue_limit=queue_limit)
+        device = Device(generator.engine, generator.reopen)
+        self.batcher = Batcher(device, queue_limit=settings.queue_limit)
+        self._deadline_ms = settings.deadline_ms
+        self._newest: Newest[list[Picture]] = Newest()
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="encode")
+        self._encode_s = 0.0  # moving mean, from pixels to picture
 
     async def start(self) -> None:
-        """Draw one picture per worker, so that the first request is not the slow one; then open."""
-        self.batcher.start()
-        warm = [
-            self.generate(GenerateRequest(prompt="a", seed=seed))
-            for seed in range(self.generator.engine.spec.workers)
-        ]
-        await asyncio.gather(*warm)
+        """Warm the engine up, then open."""
+        await asyncio.to_thread(self.batcher.start)
 
     async def stop(self) -> None:
         """Fail what waits with ServiceUnavailable, finish what is drawn, end all threads."""
@@ -58,56 +53,70 @@ class Studio:
         """Whether requests are taken."""
         return self.batcher.ready
 
-    async def generate(self, request: GenerateRequest) -> list[Picture]:
+    async def generate(self, request: GenerateRequest, *, address: str = "") -> list[Picture]:
         """Draw all pictures of a request; picture i has seed + i.
 
-        Cancelling it drops the pictures that no engine has begun. Raises ServiceBusy when the
-        queue is full and ServiceUnavailable when the service is stopping.
+        address: whose turn it is where the request has no client_id
+
+        Cancelling it drops the pictures that no engine has begun. Raises ServiceBusy when it
+        would be too late, Superseded when a newer request of the client came, and
+        ServiceUnavailable when the engine failed or the service is stopping.
         """
-        request = request.with_seed()
-        began = asyncio.get_running_loop().time()
-        inputs = await self._in_pool(partial(self._prepare, request))
-        prepare_ms = 1e3 * (asyncio.get_running_loop().time() - began)
-        futures = self.batcher.submit(inputs.ids, inputs.noise)
-        tasks = [
-            asyncio.ensure_future(self._finish(request, seed, future, prepare_ms))
-            for seed, future in zip(request.seeds, futures, strict=True)
-        ]
+        work = self._generate(request.with_seed(), address)
+        if request.supersede and request.client_id:
+            return await self._newest.run(request.client_id, work)
+        return await work
+
+    async def _generate(self, request: GenerateRequest, address: str) -> list[Picture]:
+        deadline_ms = request.deadline_ms or self._deadline_ms
+        # So that no address can be taken for a client's id.
+        key = f"client {request.client_id}" if request.client_id else f"address {address}"
+        jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3 - self._encode_s)
+        tasks: list[asyncio.Future[Picture]] = []
         try:
+            dropped = await self._in_pool(partial(self._prepare, request, jobs))
+            tasks = [
+                asyncio.ensure_future(self._finish(request, seed, job))
+                for seed, job in zip(request.seeds, jobs, strict=True)
+            ]
             pictures = await asyncio.gather(*tasks)
         finally:
-            # The futures too: a task that is cancelled before its first step awaits none.
             for task in tasks:
                 task.cancel()
-            for future in futures:
-                future.cancel()
-        return [replace(picture, dropped=inputs.dropped) for picture in pictures]
+            self.batcher.drop(jobs)
+        return [replace(picture, dropped=dropped) for picture in pictures]
 
-    def _prepare(self, request: GenerateRequest) -> _Inputs:
-        """Tokenise once and draw every seed's noise (runs in the pool)."""
+    def _prepare(self, request: GenerateRequest, jobs: Sequence[Job]) -> str:
+        """Tokenise once, draw every seed's noise and supply the jobs (runs in the pool).
+
+        Returns what of the prompt did not fit.
+        """
         tokens = self.generator.tokenizer.encode(request.prompt)
-        ids = np.repeat(tokens.ids[None], request.count, axis=0)
-        return _Inputs(ids, self.generator.noise(request.seeds), tokens.dropped)
+        ids = np.repeat(tokens.ids[None], request.count, axis=0)  # [B, L]
+        self.batcher.supply(jobs, ids, self.generator.noise(request.seeds))
+        return tokens.dropped
 
-    async def _finish(
-        self,
-        request: GenerateRequest,
-        seed: int,
-        future: asyncio.Future[Drawn],
-        prepare_ms: float,
-    ) -> Picture:
+    async def _finish(self, request: GenerateRequest, seed: int, job: Job) -> Picture:
         """Wait for the pixels and encode them in the pool."""
-        drawn = await future
-        timings = replace(drawn.timings, queue_ms=drawn.timings.queue_ms + prepare_ms)
-        picture = self.generator.picture
-        return await self._in_pool(
-            partial(picture, request.prompt, seed, drawn.pixels, request.format, timings)
+        drawn = await asyncio.wrap_future(job.drawn)
+        began = time.perf_counter()
+        picture = await self._in_pool(
+            partial(
+                self.generator.picture,
+                request.prompt,
+                seed,
+                drawn.pixels,
+                request.format,
+                drawn.timings,
+            )
         )
+        self._encode_s += WEIGHT_OF_NEWEST * (time.perf_counter() - began - self._encode_s)
+        return picture
 
     async def _in_pool(self, call: Callable[[], T]) -> T:
         """Run `call` on a pool thread."""
         try:
             pending = asyncio.get_running_loop().run_in_executor(self._pool, call)
         except RuntimeError as error:  # the pool is shut down
-            raise ServiceUnavailable("the service is stopping; try again later") from error
+            raise ServiceUnavailable(STOPPING) from error
         return await pending

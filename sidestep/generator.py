@@ -6,7 +6,8 @@ Generator.load("models/emoji")("red apple", seed=7).save("a.png")
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,15 +37,18 @@ class Generator:
         engine: Engine,
         *,
         examples: Sequence[str] = (),
+        reopen: Callable[[], Engine] | None = None,
     ) -> None:
         """Join a tokenizer and an engine; `name` is the model's, for recipes.
 
-        `examples` are prompts that the model draws well.
+        examples: prompts that the model draws well
+        reopen: opens the engine anew after a fault; the same engine again if absent
         """
         self.name = name
         self.tokenizer = tokenizer
         self.engine = engine
         self.examples = tuple(examples)
+        self.reopen = reopen or (lambda: engine)
 
     @classmethod
     def load(cls, path: str | Path | None = None, *, engine: str = "auto") -> Generator:
@@ -52,7 +56,8 @@ class Generator:
         folder = ModelFolder.open(path)
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
         card = folder.card
-        return cls(card.name, tokenizer, load_engine(folder, engine), examples=card.examples)
+        reopen = partial(load_engine, folder, engine)
+        return cls(card.name, tokenizer, reopen(), examples=card.examples, reopen=reopen)
 
     def __call__(
         self, prompt: str, *, seed: int | None = None, format: ImageFormat = "png"

@@ -21,6 +21,8 @@ MAX_PROMPT = 2_000
 MAX_COUNT = 16
 SEEDS = 2**64
 DRAWN_SEEDS = 2**32
+MAX_CLIENT_ID = 128
+MAX_DEADLINE_MS = 600_000
 
 
 class GenerateRequest(BaseModel):
@@ -37,6 +39,17 @@ class GenerateRequest(BaseModel):
         int, Field(ge=1, le=MAX_COUNT, description="How many pictures, of consecutive seeds.")
     ] = 1
     format: Annotated[ImageFormat, Field(description="The pictures' encoding.")] = "png"
+    deadline_ms: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_DEADLINE_MS, description="Refuse at once what would take longer."),
+    ] = None
+    client_id: Annotated[
+        str | None,
+        Field(min_length=1, max_length=MAX_CLIENT_ID, description="Who asks; each has a turn."),
+    ] = None
+    supersede: Annotated[
+        bool, Field(description="Replace this client's earlier request that supersedes too.")
+    ] = False
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -44,6 +57,8 @@ class GenerateRequest(BaseModel):
             raise PydanticCustomError("blank", "prompt", {"field": "prompt"})
         if self.seed is not None and self.seed + self.count > SEEDS:
             raise PydanticCustomError("seed_count", "seed", {"field": "seed"})
+        if self.supersede and self.client_id is None:
+            raise PydanticCustomError("missing", "client_id", {"field": "client_id"})
         return self
 
     @classmethod
@@ -76,6 +91,9 @@ _BOUNDS = {
     "seed": "a whole number from 0 to 2^64 - 1, with seed + count at most 2^64",
     "count": f"a whole number from 1 to {MAX_COUNT}",
     "format": "one of " + ", ".join(FORMATS),
+    "deadline_ms": f"a whole number from 1 to {MAX_DEADLINE_MS:,}",
+    "client_id": f"a text of 1 to {MAX_CLIENT_ID} characters; supersede needs one",
+    "supersede": "true or false",
 }
 
 

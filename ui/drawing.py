@@ -27,10 +27,14 @@ class Shown:
     picture: str | None = None
 
 
-async def draw(generate: Generate, prompt: str, seed: str) -> Shown:
-    """Draw what the page asks for; every error becomes one sentence beside the last picture."""
+async def draw(generate: Generate, prompt: str, seed: str, *, tab: str | None = None) -> Shown:
+    """Draw what the page asks for; every error becomes one sentence beside the last picture.
+
+    tab: names the open page, so that each has its turn where several draw
+    """
     try:
-        request = GenerateRequest.parse({"prompt": prompt, "seed": seed_number(seed)})
+        values = {"prompt": prompt, "seed": seed_number(seed), "client_id": tab}
+        request = GenerateRequest.parse(values)
         began = time.perf_counter()
         picture = (await generate(request))[0]
         total_ms = 1e3 * (time.perf_counter() - began)

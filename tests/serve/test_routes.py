@@ -18,12 +18,14 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 
 from serve.app import create_app
+from serve.device import EngineTimes
 from serve.settings import Settings
 from sidestep.engines.fake import FakeEngine
 from sidestep.generator import Generator
 from sidestep.images import read_recipe
 
 JSON = {"content-type": "application/json"}
+REST = ("deadline_ms", "client_id", "supersede")
 
 
 class Desk:
@@ -131,6 +133,10 @@ BAD_BODIES: list[tuple[Any, int, str | None, str]] = [
     ({"prompt": "a", "format": "gif"}, 422, "format", "png, jpeg, webp"),
     ({"prompt": "a", "size": 3}, 422, "size", "not a field"),
     ({"prompt": "a", "x" * 5000: 3}, 422, "x" * 64 + "...", "not a field"),
+    ({"prompt": "a", "deadline_ms": 0}, 422, "deadline_ms", "1 to 600,000"),
+    ({"prompt": "a", "client_id": ""}, 422, "client_id", "1 to 128 characters"),
+    ({"prompt": "a", "supersede": 1}, 422, "supersede", "true or false"),
+    ({"prompt": "a", "supersede": True}, 422, "client_id", "missing"),
     (b'{"prompt": "\xff\xfe"}', 400, None, "UTF-8"),
     (b'{"prompt": "a"', 400, None, "JSON object"),
     (b"", 400, None, "JSON object"),
@@ -203,69 +209,145 @@ def test_unknown_paths_and_methods_have_the_same_shape(
     assert answer.json()["error"]["code"] == code
 
 
-def test_an_engine_that_fails_tells_the_client_nothing_more(
+def test_a_broken_engine_is_unavailable_until_it_is_opened_anew(
     http: httpx.Client, desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.fails = True
     answer = http.post("/generate", json={"prompt": "a"})
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.json()["error"]["code"] == "unavailable"
+    assert "a secret of the engine" in caplog.text
+    assert "a secret of the engine" not in answer.text
+    assert http.get("/readyz").status_code == 503
+    assert http.get("/livez").status_code == 200
+    assert http.post("/generate", json={"prompt": "a"}).status_code == 503
     desk.fails = False
+    wait_until(lambda: http.get("/readyz").status_code == 200)
+    assert http.post("/generate", json={"prompt": "a"}).status_code == 200
+
+
+def test_what_fails_beside_the_engine_tells_the_client_nothing_more(
+    http: httpx.Client,
+    app: FastAPI,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("a secret of the encoder")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.state.studio.generator, "picture", broken)
+        answer = http.post("/generate", json={"prompt": "a"})
     assert answer.status_code == 500
     assert answer.json()["error"] == {
         "code": "internal",
         "message": "unexpected error; see the log",
         "field": None,
     }
-    assert "a secret of the engine" in caplog.text
+    assert "a secret of the encoder" in caplog.text
     assert http.post("/generate", json={"prompt": "a"}).status_code == 200
 
 
-def test_a_full_queue_says_when_to_come_back(http: httpx.Client, desk: Desk, app: FastAPI) -> None:
+class Asked(threading.Thread):
+    """A request under way."""
+
+    def __init__(self, url: str, **values: Any) -> None:
+        super().__init__()
+        self.url, self.body = f"{url}/generate", {"prompt": "a", **values}
+        self.start()
+
+    def run(self) -> None:
+        self.answered = httpx.post(self.url, json=self.body, timeout=30)
+
+    def answer(self) -> httpx.Response:
+        self.join()
+        return self.answered
+
+
+def hold(url: str, desk: Desk) -> Asked:
+    """Keep the engine busy until the desk opens again."""
     desk.open.clear()
-    answers: list[httpx.Response] = []
-
-    def ask(count: int) -> threading.Thread:
-        body = {"prompt": "a", "count": count}
-        thread = threading.Thread(
-            target=lambda: answers.append(httpx.post(f"{http.base_url}/generate", json=body))
-        )
-        thread.start()
-        return thread
-
     drawn = len(desk.engine.batches)
-    threads = [ask(1)]
+    asked = Asked(url)
     wait_until(lambda: len(desk.engine.batches) > drawn)
-    threads.append(ask(16))
+    return asked
+
+
+def test_a_full_queue_says_when_to_come_back(
+    http: httpx.Client, url: str, desk: Desk, app: FastAPI
+) -> None:
+    asked = [hold(url, desk), Asked(url, count=16)]
     wait_until(lambda: app.state.studio.batcher.queued == 16)
     refused = http.post("/generate", json={"prompt": "a"})
     desk.open.set()
-    for thread in threads:
-        thread.join()
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
+    assert int(refused.headers["x-predicted-wait-ms"]) >= 0
     assert refused.json()["error"]["code"] == "busy"
-    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [one.answer().status_code for one in asked] == [200, 200]
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_before_anything_is_queued(
+    http: httpx.Client, url: str, desk: Desk, app: FastAPI
+) -> None:
+    batcher = app.state.studio.batcher
+    asked = hold(url, desk)
+    with batcher._wake:  # the engine's calls take a minute, as far as is known
+        known, batcher.device.times = batcher.device.times, EngineTimes(desk.engine.spec)
+        batcher.device.times.add(1, 60.0)
+    refused = http.post("/generate", json={"prompt": "a"}, headers={"X-Deadline-Ms": "2500"})
+    in_body = http.post("/generate", json={"prompt": "a", "deadline_ms": 2500})
+    patient = Asked(url, deadline_ms=600_000)
+    wait_until(lambda: batcher.queued == 1)
+    batcher.device.times = known
+    desk.open.set()
+    assert refused.status_code == in_body.status_code == 429
+    assert 100_000 < int(refused.headers["x-predicted-wait-ms"]) <= 120_000
+    assert 97 < int(refused.headers["retry-after"]) <= 118
+    assert "predicted wait of" in refused.json()["error"]["message"]
+    assert asked.answer().status_code == patient.answer().status_code == 200
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "1e3", "600001", "9" * 5000])
+def test_a_wrong_deadline_header_names_its_bounds(http: httpx.Client, value: str) -> None:
+    answer = http.post("/generate", json={"prompt": "a"}, headers={"X-Deadline-Ms": value})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "deadline_ms"
+    assert "1 to 600,000" in answer.json()["error"]["message"]
+
+
+def test_the_newest_of_a_client_s_requests_wins(
+    http: httpx.Client, url: str, desk: Desk, app: FastAPI
+) -> None:
+    drawn = len(desk.engine.batches)
+    asked = hold(url, desk)
+    older = Asked(url, prompt="red", client_id="tab", supersede=True)
+    wait_until(lambda: app.state.studio.batcher.queued == 1)
+    other = Asked(url, prompt="red", client_id="other tab", supersede=True)
+    wait_until(lambda: app.state.studio.batcher.queued == 2)
+    newer = Asked(url, prompt="red apple", client_id="tab", supersede=True)
+    assert older.answer().status_code == 409
+    assert older.answer().json()["error"]["code"] == "superseded"
+    desk.open.set()
+    assert [one.answer().status_code for one in (asked, other, newer)] == [200] * 3
+    assert desk.engine.batches[drawn:] == [1, 2]
 
 
 def test_a_client_that_leaves_is_not_drawn(
     http: httpx.Client, url: str, desk: Desk, app: FastAPI
 ) -> None:
-    desk.open.clear()
     drawn = len(desk.engine.batches)
-    first = threading.Thread(
-        target=lambda: httpx.post(f"{url}/generate", json={"prompt": "a"}, timeout=30)
-    )
-    first.start()
-    wait_until(lambda: len(desk.engine.batches) > drawn)
+    first = hold(url, desk)
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as leaving:
         body = b'{"prompt": "b", "count": 4}'
         head = f"POST /generate HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         leaving.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         wait_until(lambda: app.state.studio.batcher.queued == 4)
-    batcher = app.state.studio.batcher
-    wait_until(lambda: all(job.future.cancelled() for job in batcher._jobs))
+    wait_until(lambda: app.state.studio.batcher.queued == 0)
     desk.open.set()
-    first.join()
+    assert first.answer().status_code == 200
     assert http.post("/generate", json={"prompt": "c"}).status_code == 200
     assert desk.engine.batches[drawn:] == [1, 1]
 
@@ -283,9 +365,19 @@ def test_the_document_is_true_and_asks_no_other_host(http: httpx.Client) -> None
     assert set(document["paths"]) == {"/generate", "/livez", "/readyz"}
     generate = document["paths"]["/generate"]["post"]
     schema = generate["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"prompt", "seed", "count", "format"}
+    assert set(schema["properties"]) == {"prompt", "seed", "count", "format", *REST}
     assert schema["required"] == ["prompt"]
-    assert set(generate["responses"]) == {"200", "400", "413", "415", "422", "429", "500", "503"}
+    assert set(generate["responses"]) == {
+        "200",
+        "400",
+        "409",
+        "413",
+        "415",
+        "422",
+        "429",
+        "500",
+        "503",
+    }
     page = http.get("/docs")
     assert page.status_code == 200
     assert "http" not in re.sub(r"https?://127\.0\.0\.1:\d+", "", page.text)

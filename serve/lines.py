@@ -21,6 +21,7 @@ class Drawn:
 
     pixels: NDArray[np.uint8]
     timings: Timings
+    at: float = field(default_factory=time.perf_counter)
 
 
 @dataclass(eq=False)

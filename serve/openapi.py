@@ -26,11 +26,12 @@ _ERROR = {
 _TIMINGS = {
     "type": "object",
     "description": "Where the time of this picture went.",
-    "required": ["queue_ms", "engine_ms", "encode_ms", "batch_size"],
+    "required": ["queue_ms", "engine_ms", "encode_ms", "total_ms", "batch_size"],
     "properties": {
         "queue_ms": {"type": "number"},
         "engine_ms": {"type": "number"},
         "encode_ms": {"type": "number"},
+        "total_ms": {"type": "number"},
         "batch_size": {"type": "integer"},
     },
 }

@@ -16,11 +16,11 @@ from sidestep.requests import Picture, Timings
 MAX_DROPPED = 200
 
 
-def picture_response(picture: Picture, *, total_ms: float) -> Response:
+def picture_response(picture: Picture) -> Response:
     """Answer with one picture's bytes; seed, timings and dropped words are in headers."""
     headers = {
         "X-Seed": str(picture.seed),
-        "Server-Timing": server_timing(picture.timings, total_ms),
+        "Server-Timing": server_timing(picture.timings),
         "Cache-Control": "no-store",
     }
     if picture.dropped:
@@ -28,18 +28,18 @@ def picture_response(picture: Picture, *, total_ms: float) -> Response:
     return Response(picture.data, headers=headers, media_type=MEDIA_TYPES[picture.format])
 
 
-def pictures_response(pictures: Sequence[Picture], *, total_ms: float) -> Response:
+def pictures_response(pictures: Sequence[Picture]) -> Response:
     """Answer with several pictures as JSON."""
     slowest = max((picture.timings for picture in pictures), key=lambda t: t.total_ms)
-    headers = {"Server-Timing": server_timing(slowest, total_ms), "Cache-Control": "no-store"}
+    headers = {"Server-Timing": server_timing(slowest), "Cache-Control": "no-store"}
     return JSONResponse({"pictures": [as_json(picture) for picture in pictures]}, headers=headers)
 
 
-def server_timing(timings: Timings, total_ms: float) -> str:
+def server_timing(timings: Timings) -> str:
     """Write a Server-Timing header, in milliseconds; the batch's size is a description."""
     return (
         f"queue;dur={timings.queue_ms:.2f}, engine;dur={timings.engine_ms:.2f}, "
-        f"encode;dur={timings.encode_ms:.2f}, total;dur={total_ms:.2f}, "
+        f"encode;dur={timings.encode_ms:.2f}, total;dur={timings.total_ms:.2f}, "
         f'batch;desc="{timings.batch_size}"'
     )
 
@@ -56,6 +56,7 @@ def as_json(picture: Picture) -> dict[str, Any]:
             "queue_ms": round(timings.queue_ms, 3),
             "engine_ms": round(timings.engine_ms, 3),
             "encode_ms": round(timings.encode_ms, 3),
+            "total_ms": round(timings.total_ms, 3),
             "batch_size": timings.batch_size,
         },
     }

@@ -99,7 +99,6 @@ class Studio:
     async def _finish(self, request: GenerateRequest, seed: int, job: Job) -> Picture:
         """Wait for the pixels and encode them in the pool."""
         drawn = await asyncio.wrap_future(job.drawn)
-        began = time.perf_counter()
         picture = await self._in_pool(
             partial(
                 self.generator.picture,
@@ -110,8 +109,10 @@ class Studio:
                 drawn.timings,
             )
         )
-        self._encode_s += WEIGHT_OF_NEWEST * (time.perf_counter() - began - self._encode_s)
-        return picture
+        encode_s = time.perf_counter() - drawn.at
+        self._encode_s += WEIGHT_OF_NEWEST * (encode_s - self._encode_s)
+        timings = replace(picture.timings, encode_ms=1e3 * encode_s)
+        return replace(picture, timings=timings)
 
     async def _in_pool(self, call: Callable[[], T]) -> T:
         """Run `call` on a pool thread."""

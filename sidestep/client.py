@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
@@ -27,6 +28,7 @@ from sidestep.images import MEDIA_TYPES
 from sidestep.requests import FORMATS, GenerateRequest, ImageFormat, Picture, Timings
 
 TIMEOUT_S = 60.0
+_TIMINGS = tuple(field.name for field in fields(Timings))
 
 
 class Client:
@@ -89,7 +91,7 @@ def _from_json(values: dict[str, Any]) -> Picture:
         base64.b64decode(values["data"]),
         int(values["seed"]),
         _format(values["format"]),
-        Timings(**values["timings"]),
+        Timings(**{name: values["timings"][name] for name in _TIMINGS}),
         values["dropped"],
     )
 

@@ -109,7 +109,11 @@ def _sentence(name: str | None, details: ErrorDetails) -> str:
 
 @dataclass(frozen=True)
 class Timings:
-    """Where the time of one picture went, in milliseconds."""
+    """Where the time of one picture went, in milliseconds.
+
+    queue_ms: from the request to the engine's call; engine_ms: the call, for its whole batch;
+    encode_ms: from the pixels to the file. One follows the other, so that they add up.
+    """
 
     queue_ms: float = 0.0
     engine_ms: float = 0.0
@@ -118,7 +122,7 @@ class Timings:
 
     @property
     def total_ms(self) -> float:
-        """Queue, engine and encode together."""
+        """From the request to the file."""
         return self.queue_ms + self.engine_ms + self.encode_ms
 
 

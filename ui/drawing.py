@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -35,15 +34,13 @@ async def draw(generate: Generate, prompt: str, seed: str, *, tab: str | None = 
     try:
         values = {"prompt": prompt, "seed": seed_number(seed), "client_id": tab}
         request = GenerateRequest.parse(values)
-        began = time.perf_counter()
         picture = (await generate(request))[0]
-        total_ms = 1e3 * (time.perf_counter() - began)
     except SidestepError as error:
         return Shown(error_html(str(error)))
     except Exception:
         logger.exception("a picture for the page failed")
         return Shown(error_html("something went wrong; the service's log says what"))
-    report = badge_html(picture, total_ms) + warning_html(picture)
+    report = badge_html(picture) + warning_html(picture)
     return Shown(report, picture_html(picture, prompt))
 
 

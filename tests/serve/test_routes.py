@@ -75,9 +75,13 @@ def test_one_picture_is_its_bytes(http: httpx.Client) -> None:
     recipe = read_recipe(first.content)
     assert recipe is not None
     assert (recipe.prompt, recipe.seed) == ("red apple", 7)
-    number = r"\d+\.\d\d"
+    number = r"(\d+\.\d\d)"
     pattern = f"queue;dur={number}, engine;dur={number}, encode;dur={number}, total;dur={number}"
-    assert re.fullmatch(f'{pattern}, batch;desc="1"', first.headers["server-timing"])
+    found = re.fullmatch(f'{pattern}, batch;desc="1"', first.headers["server-timing"])
+    assert found is not None
+    *parts, total = map(float, found.groups())
+    assert sum(parts) == pytest.approx(total, abs=0.03)
+    assert first.elapsed.total_seconds() * 1e3 > total
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 
 from serve import documents
 from serve.errors import not_served
+from serve.openai_images import make_router as openai_routes
 from serve.page import LatePage
-from serve.routes import make_router
+from serve.routes import make_router as our_routes
 from serve.settings import Settings
 from serve.signals import on_stop_signal
 from serve.studio import Studio
@@ -47,7 +48,8 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
     )
     app.state.studio = studio
     app.add_exception_handler(HTTPException, not_served)
-    app.include_router(make_router(studio, body_limit=settings.body_limit))
+    for routes in (our_routes, openai_routes):
+        app.include_router(routes(studio, body_limit=settings.body_limit))
     documents.install(app)
     app.mount(PAGE, page)
     return app

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 # Before BentoML and Gradio are imported, which read them then: nobody is told who runs this.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import bentoml
+from bentoml.validators import ContentType
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Response
     from starlette.types import Receive, Scope, Send
 
 
@@ -35,6 +36,7 @@ class WorkerApp:
 
     async def start(self) -> None:
         """Load the model and start the app; raises InvalidModel if the model is damaged."""
+        from serve import documents, openapi
         from serve.app import create_app
         from serve.settings import Settings
         from sidestep.generator import Generator
@@ -42,6 +44,7 @@ class WorkerApp:
         settings = Settings.from_environment()
         generator = Generator.load(settings.model, engine=settings.engine)
         app = create_app(generator, settings)
+        documents.add(app, NATIVE, openapi.NATIVE)
         await self._running.enter_async_context(app.router.lifespan_context(app))
         self.app = app
 
@@ -60,7 +63,23 @@ class WorkerApp:
         assert self.app is not None, "a worker answers only after its start"
         await self.app(scope, receive, send)
 
+    async def generate(self, values: dict[str, Any], address: str) -> Response:
+        """Answer BentoML's own route with one picture, or with an error in our shape."""
+        from serve.errors import answer, translate
+        from serve.pictures import respond
+        from sidestep.images import MEDIA_TYPES
+        from sidestep.requests import GenerateRequest
 
+        assert self.app is not None, "a worker answers only after its start"
+        try:
+            request = GenerateRequest.parse(values)
+            pictures = await self.app.state.studio.generate(request, address=address)
+            return respond(pictures, MEDIA_TYPES[request.format], {"Cache-Control": "no-store"})
+        except Exception as error:
+            return answer(translate(error))
+
+
+NATIVE = "/bentoml/generate"
 worker = WorkerApp()
 
 
@@ -83,6 +102,21 @@ class Sidestep:
     async def stop(self) -> None:
         """Stop the app."""
         await worker.stop()
+
+    @bentoml.api(route=NATIVE)
+    async def generate(
+        self,
+        ctx: bentoml.Context,
+        prompt: str,
+        seed: int | None = None,
+        format: Literal["png", "jpeg", "webp"] = "png",
+    ) -> Annotated[bytes, ContentType("image/*")]:
+        """Draw a prompt for BentoML's own clients."""
+        values = {"prompt": prompt, "seed": seed, "format": format}
+        client = ctx.request.client
+        answer: Any = await worker.generate(values, client.host if client else "")
+        ctx.response.status_code = answer.status_code  # BentoML sets it once more
+        return answer  # type: ignore[no-any-return]
 
     async def __is_ready__(self) -> bool:
         """Answer BentoML's /readyz."""

@@ -105,7 +105,7 @@ class Studio:
                 request.prompt,
                 seed,
                 drawn.pixels,
-                request.format,
+                request.encoding,
                 drawn.timings,
             )
         )

@@ -19,7 +19,7 @@ from sidestep.engines.load import load_engine
 from sidestep.images import Recipe, encode
 from sidestep.model_folder import ModelFolder
 from sidestep.noise import latent_noise
-from sidestep.requests import GenerateRequest, ImageFormat, Picture, Timings
+from sidestep.requests import Encoding, GenerateRequest, ImageFormat, Picture, Timings
 from sidestep.tokenizer import PromptTokenizer
 
 
@@ -69,10 +69,13 @@ class Generator:
     def generate(self, request: GenerateRequest) -> list[Picture]:
         """Draw all pictures of a request; picture i has seed + i."""
         request = request.with_seed()
-        return self.draw([request.prompt] * request.count, request.seeds, request.format)
+        return self.draw([request.prompt] * request.count, request.seeds, request.encoding)
 
     def draw(
-        self, prompts: Sequence[str], seeds: Sequence[int], format: ImageFormat = "png"
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        encoding: Encoding = Encoding(),  # noqa: B008 (frozen)
     ) -> list[Picture]:
         """Draw one picture for each pair of prompt and seed, in batches as the engine likes."""
         ids = self.tokenizer(prompts)
@@ -84,7 +87,7 @@ class Generator:
             engine_ms = 1e3 * (time.perf_counter() - began)
             timings = Timings(engine_ms=engine_ms, batch_size=len(pixels))
             for prompt, seed, image in zip(prompts[rows], seeds[rows], pixels, strict=True):
-                pictures.append(self.picture(prompt, seed, image, format, timings))
+                pictures.append(self.picture(prompt, seed, image, encoding, timings))
         return pictures
 
     def noise(self, seeds: Sequence[int]) -> NDArray[np.float32]:
@@ -96,14 +99,15 @@ class Generator:
         prompt: str,
         seed: int,
         pixels: NDArray[np.uint8],
-        format: ImageFormat,
+        encoding: Encoding,
         timings: Timings,
     ) -> Picture:
         """Encode pixels [H, W, 3] with their recipe inside; `timings` gains the encoding's time."""
         spec = self.engine.spec
-        recipe = Recipe(prompt, seed, self.name, spec.weights, spec.name, __version__)
+        made_of = (self.name, spec.weights, spec.name, __version__, encoding.quality)
+        recipe = Recipe(prompt, seed, *made_of) if encoding.recipe else None
         began = time.perf_counter()
-        data = encode(pixels, format, recipe)
+        data = encode(pixels, encoding.format, recipe, quality=encoding.quality)
         encode_ms = 1e3 * (time.perf_counter() - began)
         timings = Timings(timings.queue_ms, timings.engine_ms, encode_ms, timings.batch_size)
-        return Picture(data, seed, format, timings)
+        return Picture(data, seed, encoding.format, timings)

@@ -25,6 +25,19 @@ MAX_CLIENT_ID = 128
 MAX_DEADLINE_MS = 600_000
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How pixels become a file.
+
+    quality: of JPEG and WebP, 0 to 100, 90 if absent; PNG is exact
+    recipe: whether the file tells what it was drawn from
+    """
+
+    format: ImageFormat = "png"
+    quality: int | None = None
+    recipe: bool = True
+
+
 class GenerateRequest(BaseModel):
     """A prompt to picture; image i of the answer uses seed + i."""
 
@@ -39,6 +52,10 @@ class GenerateRequest(BaseModel):
         int, Field(ge=1, le=MAX_COUNT, description="How many pictures, of consecutive seeds.")
     ] = 1
     format: Annotated[ImageFormat, Field(description="The pictures' encoding.")] = "png"
+    quality: Annotated[
+        int | None,
+        Field(ge=0, le=100, description="Of JPEG and WebP, 90 if absent; PNG is exact."),
+    ] = None
     deadline_ms: Annotated[
         int | None,
         Field(ge=1, le=MAX_DEADLINE_MS, description="Refuse at once what would take longer."),
@@ -79,6 +96,11 @@ class GenerateRequest(BaseModel):
         return self.model_copy(update={"seed": secrets.randbelow(DRAWN_SEEDS)})
 
     @property
+    def encoding(self) -> Encoding:
+        """How the pictures become files."""
+        return Encoding(self.format, self.quality)
+
+    @property
     def seeds(self) -> range:
         """The seed of every picture; draw it first with `with_seed`."""
         if self.seed is None:
@@ -91,6 +113,7 @@ _BOUNDS = {
     "seed": "a whole number from 0 to 2^64 - 1, with seed + count at most 2^64",
     "count": f"a whole number from 1 to {MAX_COUNT}",
     "format": "one of " + ", ".join(FORMATS),
+    "quality": "a whole number from 0 to 100",
     "deadline_ms": f"a whole number from 1 to {MAX_DEADLINE_MS:,}",
     "client_id": f"a text of 1 to {MAX_CLIENT_ID} characters; supersede needs one",
     "supersede": "true or false",

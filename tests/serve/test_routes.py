@@ -3,65 +3,26 @@
 from __future__ import annotations
 
 import base64
+import email
+import email.policy
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.message import EmailMessage
 from typing import Any
 from urllib.parse import unquote
 
 import httpx
-import numpy as np
 import pytest
 from fastapi import FastAPI
-from numpy.typing import NDArray
 
-from serve.app import create_app
 from serve.device import EngineTimes
-from serve.settings import Settings
-from sidestep.engines.fake import FakeEngine
-from sidestep.generator import Generator
 from sidestep.images import read_recipe
 
 JSON = {"content-type": "application/json"}
-REST = ("deadline_ms", "client_id", "supersede")
-
-
-class Desk:
-    """The fake engine's switches: a gate that holds it, and a seed for which it fails."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.open.set()
-        self.fails = False
-        self.engine = FakeEngine(tokens=12, before=self._before)
-
-    def _before(self, ids: NDArray[np.int64]) -> None:
-        assert self.open.wait(10)
-        if self.fails:
-            raise RuntimeError("a secret of the engine")
-
-
-@pytest.fixture(scope="module")
-def desk() -> Desk:
-    return Desk()
-
-
-@pytest.fixture(scope="module")
-def app(desk: Desk, make_generator: Callable[[FakeEngine], Generator]) -> FastAPI:
-    return create_app(make_generator(desk.engine), Settings(queue_limit=16))
-
-
-@pytest.fixture(scope="module")
-def url(app: FastAPI, listen: Callable[[FastAPI], str]) -> str:
-    return listen(app)
-
-
-@pytest.fixture
-def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=30) as client:
-        yield client
+REST = ("quality", "deadline_ms", "client_id", "supersede")
 
 
 def test_one_picture_is_its_bytes(http: httpx.Client) -> None:
@@ -121,6 +82,103 @@ def test_a_cut_prompt_names_the_dropped_words(http: httpx.Client) -> None:
     assert len(long.headers["x-prompt-dropped"]) < 4096
 
 
+def test_a_quality_makes_the_file_smaller(http: httpx.Client) -> None:
+    fine, coarse = (
+        http.post(
+            "/generate", json={"prompt": "a", "seed": 1, "format": "jpeg", "quality": quality}
+        )
+        for quality in (95, 10)
+    )
+    assert len(coarse.content) < len(fine.content)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_accept_chooses_the_format(http: httpx.Client, kind: str) -> None:
+    body = {"prompt": "a", "seed": 7}
+    answer = http.post("/generate", json=body, headers={"Accept": f"image/{kind}"})
+    named = http.post("/generate", json={**body, "format": kind})
+    assert answer.headers["content-type"] == f"image/{kind}"
+    assert answer.content == named.content
+
+
+def test_what_nobody_offers_is_not_acceptable(http: httpx.Client) -> None:
+    answer = http.post("/generate", json={"prompt": "a"}, headers={"Accept": "image/gif"})
+    assert answer.status_code == 406
+    assert "image/png, image/jpeg, image/webp" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_several_pictures_as_multipart_are_the_json_s_bytes(http: httpx.Client, count: int) -> None:
+    body = {"prompt": "octopus", "seed": 5, "count": count, "format": "jpeg"}
+    answer = http.post("/generate", json=body, headers={"Accept": "multipart/mixed"})
+    head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
+    parts = email.message_from_bytes(head + answer.content, policy=email.policy.HTTP).get_payload()
+    json = http.post("/generate", json=body, headers={"Accept": "application/json"})
+    pictures = json.json()["pictures"]
+    assert len(parts) == len(pictures) == count
+    for part, picture in zip(parts, pictures, strict=True):
+        assert isinstance(part, EmailMessage)
+        assert part.get_content_type() == "image/jpeg"
+        assert part.get_payload(decode=True) == base64.b64decode(picture["data"])
+        assert part["X-Seed"] == str(picture["seed"])
+        assert "total;dur=" in str(part["Server-Timing"])
+
+
+def test_a_picture_with_a_seed_has_an_address_that_caches(http: httpx.Client, desk: Any) -> None:
+    address = {"prompt": "red apple", "seed": "7"}
+    first = http.get("/generate", params=address)
+    assert first.content == http.post("/generate", json={"prompt": "red apple", "seed": 7}).content
+    assert first.headers["cache-control"] == "public, max-age=3600"
+    assert first.headers["vary"] == "Accept"
+    tag = first.headers["etag"]
+    drawn = len(desk.engine.batches)
+    for known in (tag, f'"other", W/{tag}', "*"):
+        again = http.get("/generate", params=address, headers={"If-None-Match": known})
+        assert again.status_code == 304
+        assert again.content == b""
+        assert again.headers["etag"] == tag
+    assert len(desk.engine.batches) == drawn
+    changed = http.get("/generate", params=address, headers={"If-None-Match": '"other"'})
+    assert changed.content == first.content
+    others = [
+        http.get("/generate", params={**address, **change}).headers["etag"]
+        for change in ({"seed": "8"}, {"prompt": "a"}, {"format": "webp"}, {"quality": "5"})
+    ]
+    assert len({tag, *others}) == 5
+
+
+@pytest.mark.parametrize("params", [{}, {"seed": "7", "count": "2"}])
+def test_what_differs_each_time_is_never_cached(http: httpx.Client, params: dict[str, str]) -> None:
+    answer = http.get("/generate", params={"prompt": "a", **params})
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert "etag" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ("", "prompt", "missing"),
+        ("prompt=", "prompt", "1 to 2,000"),
+        ("prompt=a&seed=1.5", "seed", "whole number"),
+        ("prompt=a&seed=-1", "seed", "0 to 2^64 - 1"),
+        ("prompt=a&seed=" + "9" * 3000, "seed", "whole number"),
+        ("prompt=a&seed=%C2%B2", "seed", "whole number"),
+        ("prompt=a&seed=1&seed=2", "seed", "more than once"),
+        ("prompt=a&supersede=maybe", "supersede", "true or false"),
+        ("prompt=a&size=3", "size", "not a field"),
+        ("prompt=a&count=17", "count", "1 to 16"),
+    ],
+)
+def test_a_bad_query_is_one_sentence(
+    http: httpx.Client, query: str, field: str, words: str
+) -> None:
+    answer = http.get(f"/generate?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == field
+    assert words in answer.json()["error"]["message"]
+
+
 BAD_BODIES: list[tuple[Any, int, str | None, str]] = [
     ({"prompt": ""}, 422, "prompt", "1 to 2,000 characters"),
     ({"prompt": " \n"}, 422, "prompt", "not blank"),
@@ -142,6 +200,7 @@ BAD_BODIES: list[tuple[Any, int, str | None, str]] = [
     ({"prompt": "a", "supersede": 1}, 422, "supersede", "true or false"),
     ({"prompt": "a", "supersede": True}, 422, "client_id", "missing"),
     (b'{"prompt": "\xff\xfe"}', 400, None, "UTF-8"),
+    (b'{"prompt": "a", "prompt": "b"}', 400, "prompt", "more than once"),
     (b'{"prompt": "a"', 400, None, "JSON object"),
     (b"", 400, None, "JSON object"),
     (b"[1]", 400, None, "JSON object"),
@@ -159,7 +218,7 @@ BAD_BODIES: list[tuple[Any, int, str | None, str]] = [
     ("body", "status", "field", "words"), BAD_BODIES, ids=lambda value: str(value)[:32]
 )
 def test_bad_bodies_are_one_sentence_and_draw_nothing(
-    http: httpx.Client, desk: Desk, body: Any, status: int, field: str | None, words: str
+    http: httpx.Client, desk: Any, body: Any, status: int, field: str | None, words: str
 ) -> None:
     drawn = len(desk.engine.batches)
     sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
@@ -201,7 +260,7 @@ def test_a_body_without_length_is_read_up_to_the_limit(http: httpx.Client) -> No
     [
         ("GET", "/nope", 404, "not_found"),
         ("POST", "/", 405, "method_not_allowed"),
-        ("GET", "/generate", 405, "method_not_allowed"),
+        ("PUT", "/generate", 405, "method_not_allowed"),
         ("DELETE", "/livez", 405, "method_not_allowed"),
     ],
 )
@@ -214,7 +273,7 @@ def test_unknown_paths_and_methods_have_the_same_shape(
 
 
 def test_a_broken_engine_is_unavailable_until_it_is_opened_anew(
-    http: httpx.Client, desk: Desk, caplog: pytest.LogCaptureFixture
+    http: httpx.Client, desk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.fails = True
     answer = http.post("/generate", json={"prompt": "a"})
@@ -269,7 +328,7 @@ class Asked(threading.Thread):
         return self.answered
 
 
-def hold(url: str, desk: Desk) -> Asked:
+def hold(url: str, desk: Any) -> Asked:
     """Keep the engine busy until the desk opens again."""
     desk.open.clear()
     drawn = len(desk.engine.batches)
@@ -279,7 +338,7 @@ def hold(url: str, desk: Desk) -> Asked:
 
 
 def test_a_full_queue_says_when_to_come_back(
-    http: httpx.Client, url: str, desk: Desk, app: FastAPI
+    http: httpx.Client, url: str, desk: Any, app: FastAPI
 ) -> None:
     asked = [hold(url, desk), Asked(url, count=16)]
     wait_until(lambda: app.state.studio.batcher.queued == 16)
@@ -293,7 +352,7 @@ def test_a_full_queue_says_when_to_come_back(
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_before_anything_is_queued(
-    http: httpx.Client, url: str, desk: Desk, app: FastAPI
+    http: httpx.Client, url: str, desk: Any, app: FastAPI
 ) -> None:
     batcher = app.state.studio.batcher
     asked = hold(url, desk)
@@ -322,7 +381,7 @@ def test_a_wrong_deadline_header_names_its_bounds(http: httpx.Client, value: str
 
 
 def test_the_newest_of_a_client_s_requests_wins(
-    http: httpx.Client, url: str, desk: Desk, app: FastAPI
+    http: httpx.Client, url: str, desk: Any, app: FastAPI
 ) -> None:
     drawn = len(desk.engine.batches)
     asked = hold(url, desk)
@@ -339,7 +398,7 @@ def test_the_newest_of_a_client_s_requests_wins(
 
 
 def test_a_client_that_leaves_is_not_drawn(
-    http: httpx.Client, url: str, desk: Desk, app: FastAPI
+    http: httpx.Client, url: str, desk: Any, app: FastAPI
 ) -> None:
     drawn = len(desk.engine.batches)
     first = hold(url, desk)
@@ -366,14 +425,20 @@ def test_health_and_home(http: httpx.Client) -> None:
 
 def test_the_document_is_true_and_asks_no_other_host(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/generate", "/livez", "/readyz"}
+    assert set(document["paths"]) == {
+        *("/generate", "/livez", "/readyz"),
+        *("/v1/images/generations", "/v1/models", "/v1/models/{model}"),
+    }
     generate = document["paths"]["/generate"]["post"]
     schema = generate["requestBody"]["content"]["application/json"]["schema"]
     assert set(schema["properties"]) == {"prompt", "seed", "count", "format", *REST}
     assert schema["required"] == ["prompt"]
+    query = document["paths"]["/generate"]["get"]["parameters"]
+    assert {one["name"] for one in query if one["in"] == "query"} == set(schema["properties"])
     assert set(generate["responses"]) == {
         "200",
         "400",
+        "406",
         "409",
         "413",
         "415",

@@ -1,0 +1,28 @@
+"""Pictures in HTTP caches: with a fixed seed a picture is a pure function of its address."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from sidestep import __version__
+from sidestep.engines.contract import GeneratorSpec
+from sidestep.requests import GenerateRequest
+
+# The same address gives another picture when another model is served, so caches ask again.
+FRESH = "public, max-age=3600"
+NEVER = "no-store"
+
+
+def entity_tag(request: GenerateRequest, media_type: str, spec: GeneratorSpec) -> str:
+    """Name the bytes of an answer, before they are drawn: equal tags mean equal bytes."""
+    drawn = (request.prompt, request.seed, request.count, request.format, request.quality)
+    by = (spec.name, spec.weights, __version__)
+    text = json.dumps([drawn, media_type, by])
+    return f'"{hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]}"'
+
+
+def matches(tag: str, if_none_match: str) -> bool:
+    """Tell whether a caller has the answer of this tag already."""
+    known = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+    return tag in known or "*" in known

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from serve import documents
 from serve.errors import not_served
+from serve.metrics import CountRequests
 from serve.openai_images import make_router as openai_routes
 from serve.page import LatePage
 from serve.routes import make_router as our_routes
@@ -47,6 +48,7 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.studio = studio
+    app.add_middleware(CountRequests, requests=studio.metrics.requests)
     app.add_exception_handler(HTTPException, not_served)
     for routes in (our_routes, openai_routes):
         app.include_router(routes(studio, body_limit=settings.body_limit))

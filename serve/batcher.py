@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ class Batcher:
     def __init__(self, device: Device, *, queue_limit: int) -> None:
         """Make a batcher with room for `queue_limit` waiting pictures."""
         self.device = device
+        self.on_batch: Callable[[int], None] = lambda size: None  # told of every good engine call
         self._limit = queue_limit
         self._lines = Lines()
         self._wake = threading.Condition()
@@ -204,6 +205,7 @@ class Batcher:
                 for job in jobs:
                     self._draw([job])
             return
+        self.on_batch(len(jobs))
         for job, image in zip(jobs, pixels, strict=True):
             queue_ms = 1e3 * (began - job.arrived)
             job.drawn.set_result(Drawn(image, Timings(queue_ms, 1e3 * engine_s, 0.0, len(jobs))))

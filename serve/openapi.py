@@ -177,12 +177,13 @@ GET_GENERATE: dict[str, Any] = {
         **{code: told for code, told in _GENERATE_ERRORS.items() if code not in _OF_BODIES},
     },
 }
-_EMPTY = {"description": "Yes.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-LIVEZ: dict[str, Any] = {"summary": "Is the process alive?", "responses": {200: _EMPTY}}
+_TEXT = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+LIVEZ: dict[str, Any] = {"summary": "Is the process alive?", "responses": {200: _TEXT}}
+METRICS: dict[str, Any] = {"summary": "Metrics for Prometheus", "responses": {200: _TEXT}}
 READYZ: dict[str, Any] = {
     "summary": "Can pictures be drawn?",
     "responses": {
-        200: _EMPTY,
+        200: _TEXT,
         **errors(_ERROR, SERVICE_UNAVAILABLE="No: starting, stopping or without a sound engine."),
     },
 }

@@ -10,6 +10,7 @@ from serve.body import header_values, read_object
 from serve.caching import FRESH, NEVER, entity_tag, matches
 from serve.errors import AnsweringRoute
 from serve.listening import draw
+from serve.metrics import CONTENT_TYPE
 from serve.negotiation import JSON, MULTIPART, negotiate
 from serve.pictures import respond
 from serve.query import read_query
@@ -60,6 +61,11 @@ def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
         if not studio.ready:
             raise ServiceUnavailable("the service is not ready; try again later")
         return PlainTextResponse("\n")
+
+    @router.get("/metrics", **openapi.METRICS)
+    async def metrics() -> Response:
+        """Tell Prometheus what happened."""
+        return Response(studio.metrics.text(), media_type=CONTENT_TYPE)
 
     @router.get("/", include_in_schema=False)
     async def home() -> Response:

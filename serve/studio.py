@@ -15,6 +15,7 @@ import numpy as np
 from serve.batcher import STOPPING, Batcher
 from serve.device import Device
 from serve.lines import Job
+from serve.metrics import Metrics
 from serve.newest import Newest
 from serve.settings import Settings
 from sidestep.errors import ServiceUnavailable
@@ -34,6 +35,7 @@ class Studio:
         self.generator = generator
         device = Device(generator.engine, generator.reopen)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
+        self.metrics = Metrics(self.batcher)
         self._deadline_ms = settings.deadline_ms
         self._newest: Newest[list[Picture]] = Newest()
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="encode")
@@ -62,10 +64,14 @@ class Studio:
         would be too late, Superseded when a newer request of the client came, and
         ServiceUnavailable when the engine failed or the service is stopping.
         """
-        work = self._generate(request.with_seed(), address)
-        if request.supersede and request.client_id:
-            return await self._newest.run(request.client_id, work)
-        return await work
+        with self.metrics.watched():
+            work = self._generate(request.with_seed(), address)
+            if request.supersede and request.client_id:
+                pictures = await self._newest.run(request.client_id, work)
+            else:
+                pictures = await work
+        self.metrics.drawn(pictures)
+        return pictures
 
     async def _generate(self, request: GenerateRequest, address: str) -> list[Picture]:
         deadline_ms = request.deadline_ms or self._deadline_ms

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import astuple
 
 from sidestep import __version__
 from sidestep.engines.contract import GeneratorSpec
-from sidestep.requests import GenerateRequest
+from sidestep.requests import Encoding, GenerateRequest
 
 # The same address gives another picture when another model is served, so caches ask again.
 FRESH = "public, max-age=3600"
 NEVER = "no-store"
 
 
-def entity_tag(request: GenerateRequest, media_type: str, spec: GeneratorSpec) -> str:
-    """Name the bytes of an answer, before they are drawn: equal tags mean equal bytes."""
-    drawn = (request.prompt, request.seed, request.count, request.format, request.quality)
+def entity_tag(request: GenerateRequest, encoding: Encoding, spec: GeneratorSpec) -> str:
+    """Name a picture's bytes before they are drawn: equal tags mean equal bytes."""
+    drawn = (request.prompt, request.seed, *astuple(encoding))
     by = (spec.name, spec.weights, __version__)
-    text = json.dumps([drawn, media_type, by])
-    return f'"{hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]}"'
+    text = json.dumps([drawn, by])
+    return f'"{hashlib.sha256(text.encode("ascii")).hexdigest()[:32]}"'
 
 
 def matches(tag: str, if_none_match: str) -> bool:

@@ -44,7 +44,8 @@ def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
         headers = {"Cache-Control": NEVER, "Vary": "Accept"}
         # JSON and multipart hold times, which differ at each answer.
         if wanted.seed is not None and media_type not in (JSON, MULTIPART):
-            tag = entity_tag(wanted, media_type, studio.generator.engine.spec)
+            spec = studio.generator.engine.spec
+            tag = entity_tag(wanted, studio.encoding(wanted), spec)
             headers = {"Cache-Control": FRESH, "Vary": "Accept", "ETag": tag}
             if matches(tag, request.headers.get("if-none-match", "")):
                 return Response(status_code=304, headers=headers)

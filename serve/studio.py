@@ -20,7 +20,7 @@ from serve.newest import Newest
 from serve.settings import Settings
 from sidestep.errors import ServiceUnavailable
 from sidestep.generator import Generator
-from sidestep.requests import GenerateRequest, Picture
+from sidestep.requests import Encoding, GenerateRequest, Picture
 
 T = TypeVar("T")
 POOL_THREADS = 2
@@ -36,6 +36,7 @@ class Studio:
         device = Device(generator.engine, generator.reopen)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
         self.metrics = Metrics(self.batcher)
+        self._recipe = settings.recipe
         self._deadline_ms = settings.deadline_ms
         self._newest: Newest[list[Picture]] = Newest()
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="encode")
@@ -54,6 +55,10 @@ class Studio:
     def ready(self) -> bool:
         """Whether requests are taken."""
         return self.batcher.ready
+
+    def encoding(self, request: GenerateRequest) -> Encoding:
+        """How the pictures of a request become files here."""
+        return replace(request.encoding, recipe=self._recipe)
 
     async def generate(self, request: GenerateRequest, *, address: str = "") -> list[Picture]:
         """Draw all pictures of a request; picture i has seed + i.
@@ -111,7 +116,7 @@ class Studio:
                 request.prompt,
                 seed,
                 drawn.pixels,
-                request.encoding,
+                self.encoding(request),
                 drawn.timings,
             )
         )

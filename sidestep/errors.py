@@ -9,6 +9,7 @@ SidestepError
 ├── Stopped               a long run was asked to stop, and saved its state first
 ├── BackendUnavailable    a package that this command needs is not installed
 ├── CertificateFailed     an exported graph does not match its reference
+├── VerificationFailed    a picture is not what its recipe draws
 ├── Superseded            a newer request of the same client replaced this one
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
     └── ServiceBusy       it would be too late now; `retry_after_s` says when to come back
@@ -90,6 +91,12 @@ class CertificateFailed(SidestepError):
     """An exported graph differs from its PyTorch reference by more than its tolerance."""
 
     code = "certificate_failed"
+
+
+class VerificationFailed(SidestepError):
+    """A picture differs from what its recipe draws by more than the certificate allows."""
+
+    code = "verification_failed"
 
 
 class Superseded(SidestepError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -66,10 +67,14 @@ class Generator:
         request = GenerateRequest.parse({"prompt": prompt, "seed": seed, "format": format})
         return self.generate(request)[0]
 
-    def generate(self, request: GenerateRequest) -> list[Picture]:
-        """Draw all pictures of a request; picture i has seed + i."""
+    def generate(self, request: GenerateRequest, *, recipe: bool = True) -> list[Picture]:
+        """Draw all pictures of a request; picture i has seed + i.
+
+        recipe: whether the files tell what they were drawn from
+        """
         request = request.with_seed()
-        return self.draw([request.prompt] * request.count, request.seeds, request.encoding)
+        encoding = replace(request.encoding, recipe=recipe)
+        return self.draw([request.prompt] * request.count, request.seeds, encoding)
 
     def draw(
         self,

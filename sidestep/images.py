@@ -70,7 +70,16 @@ def encode(
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode a PNG, JPEG or WebP file to [H, W, 3]; raises InvalidRequest for anything else."""
     with _open(data) as image:
-        return np.asarray(image.convert("RGB"))
+        try:
+            return np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow's, for a cut or damaged file
+            raise InvalidRequest(f"the file is damaged ({error})", field="file") from error
+
+
+def read_format(data: bytes) -> ImageFormat:
+    """Tell a file's format; raises InvalidRequest for other files."""
+    with _open(data) as image:
+        return next(name for name in MEDIA_TYPES if name.upper() == image.format)
 
 
 def read_recipe(data: bytes) -> Recipe | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -14,7 +14,7 @@ import numpy as np
 
 from serve.batcher import STOPPING, Batcher
 from serve.device import Device
-from serve.lines import Job
+from serve.lines import Drawn, Job
 from serve.metrics import Metrics
 from serve.newest import Newest
 from serve.settings import Settings
@@ -83,19 +83,20 @@ class Studio:
         # So that no address can be taken for a client's id.
         key = f"client {request.client_id}" if request.client_id else f"address {address}"
         jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3 - self._encode_s)
-        tasks: list[asyncio.Future[Picture]] = []
+        pictures = [
+            asyncio.wrap_future(self._encoded(request, seed, job))
+            for seed, job in zip(request.seeds, jobs, strict=True)
+        ]
         try:
-            dropped = await self._in_pool(partial(self._prepare, request, jobs))
-            tasks = [
-                asyncio.ensure_future(self._finish(request, seed, job))
-                for seed, job in zip(request.seeds, jobs, strict=True)
-            ]
-            pictures = await asyncio.gather(*tasks)
+            preparing = self._submit(partial(self._prepare, request, jobs))
+            dropped, drawn = await asyncio.gather(
+                asyncio.wrap_future(preparing), asyncio.gather(*pictures)
+            )
         finally:
-            for task in tasks:
-                task.cancel()
+            for picture in pictures:
+                picture.cancel()
             self.batcher.drop(jobs)
-        return [replace(picture, dropped=dropped) for picture in pictures]
+        return [replace(picture, dropped=dropped) for picture in drawn]
 
     def _prepare(self, request: GenerateRequest, jobs: Sequence[Job]) -> str:
         """Tokenise once, draw every seed's noise and supply the jobs (runs in the pool).
@@ -107,28 +108,37 @@ class Studio:
         self.batcher.supply(jobs, ids, self.generator.noise(request.seeds))
         return tokens.dropped
 
-    async def _finish(self, request: GenerateRequest, seed: int, job: Job) -> Picture:
-        """Wait for the pixels and encode them in the pool."""
-        drawn = await asyncio.wrap_future(job.drawn)
-        picture = await self._in_pool(
-            partial(
-                self.generator.picture,
-                request.prompt,
-                seed,
-                drawn.pixels,
-                self.encoding(request),
-                drawn.timings,
-            )
+    def _encoded(self, request: GenerateRequest, seed: int, job: Job) -> Future[Picture]:
+        """Encode a job's pixels in the pool as soon as they are there.
+
+        From the engine's thread to the pool's, so that the event loop is woken once a picture.
+        """
+        done: Future[Picture] = Future()
+
+        def encode() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                done.set_result(self._encode(request, seed, job.drawn.result()))
+            except Exception as error:
+                done.set_exception(error)
+
+        job.drawn.add_done_callback(lambda _: self._submit(encode))
+        return done
+
+    def _encode(self, request: GenerateRequest, seed: int, drawn: Drawn) -> Picture:
+        """Make the file of one picture, and count its time from the pixels on."""
+        encoding = self.encoding(request)
+        picture = self.generator.picture(
+            request.prompt, seed, drawn.pixels, encoding, drawn.timings
         )
         encode_s = time.perf_counter() - drawn.at
         self._encode_s += WEIGHT_OF_NEWEST * (encode_s - self._encode_s)
-        timings = replace(picture.timings, encode_ms=1e3 * encode_s)
-        return replace(picture, timings=timings)
+        return replace(picture, timings=replace(picture.timings, encode_ms=1e3 * encode_s))
 
-    async def _in_pool(self, call: Callable[[], T]) -> T:
+    def _submit(self, call: Callable[[], T]) -> Future[T]:
         """Run `call` on a pool thread."""
         try:
-            pending = asyncio.get_running_loop().run_in_executor(self._pool, call)
+            return self._pool.submit(call)
         except RuntimeError as error:  # the pool is shut down
             raise ServiceUnavailable(STOPPING) from error
-        return await pending

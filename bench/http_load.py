@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 TIMEOUT_S = 60.0
@@ -84,9 +85,16 @@ class Load:
         return Outcome(status, 1e3 * (ended - due), retry_after, ended)
 
     async def _ask(self) -> tuple[int, bool]:
-        reader, writer = (
-            self._idle.pop() if self._idle else await asyncio.open_connection(*self._where)
-        )
+        """Send on a kept connection; on a new one if the service closed that meanwhile."""
+        while self._idle:
+            kept = self._idle.pop()
+            with suppress(OSError, asyncio.IncompleteReadError):
+                return await self._exchange(*kept)
+        return await self._exchange(*await asyncio.open_connection(*self._where))
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> tuple[int, bool]:
         try:
             writer.write(self._request)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()

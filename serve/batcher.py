@@ -78,16 +78,17 @@ class Batcher:
         """How many pictures wait."""
         return len(self._lines)
 
-    def admit(self, key: str, count: int, deadline_s: float) -> list[Job]:
+    def admit(self, key: str, count: int, deadline_s: float, *, beside_s: float = 0.0) -> list[Job]:
         """Give `count` pictures their places in the line of `key`, all or none.
 
-        Their inputs follow with `supply`. Raises ServiceBusy with the predicted wait if they do
-        not fit or would be later than `deadline_s`, and ServiceUnavailable when nothing is taken.
+        Their inputs follow with `supply`. Of the deadline, `beside_s` is needed elsewhere. Raises
+        ServiceBusy with the predicted wait if they do not fit or would be later than `deadline_s`,
+        and ServiceUnavailable when nothing is taken.
         """
         with self._wake:
             if not self.ready:
                 raise ServiceUnavailable(BROKEN if self._broken else STOPPING)
-            wait_s = self._predict(key, count)
+            wait_s = self._predict(key, count) + beside_s
             # A line may grow to the room that it leaves free, so a newcomer always finds some.
             if self._lines.length(key) + count > self._limit - len(self._lines):
                 message = f"the queue of {self._limit} pictures has no room for {count} more"
@@ -99,7 +100,7 @@ class Batcher:
                 )
                 late_s = wait_s - deadline_s
                 raise ServiceBusy(message, reason="deadline", retry_after_s=late_s, wait_s=wait_s)
-            due = time.perf_counter() + deadline_s
+            due = time.perf_counter() + deadline_s - beside_s
             jobs = [Job(key, due) for _ in range(count)]
             self._lines.add(jobs)
         return jobs

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from serve.batcher import STOPPING, Batcher
+from serve.delay import LoopDelay
 from serve.device import Device
 from serve.lines import Drawn, Job
 from serve.metrics import Metrics
@@ -40,14 +41,17 @@ class Studio:
         self._deadline_ms = settings.deadline_ms
         self._newest: Newest[list[Picture]] = Newest()
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="encode")
+        self.delay = LoopDelay()
         self._encode_s = 0.0  # moving mean, from pixels to picture
 
     async def start(self) -> None:
         """Warm the engine up, then open."""
         await asyncio.to_thread(self.batcher.start)
+        self.delay.start()
 
     async def stop(self) -> None:
         """Fail what waits with ServiceUnavailable, finish what is drawn, end all threads."""
+        await self.delay.stop()
         await asyncio.to_thread(self.batcher.stop)
         await asyncio.to_thread(self._pool.shutdown)
 
@@ -82,7 +86,9 @@ class Studio:
         deadline_ms = request.deadline_ms or self._deadline_ms
         # So that no address can be taken for a client's id.
         key = f"client {request.client_id}" if request.client_id else f"address {address}"
-        jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3 - self._encode_s)
+        # A busy event loop held the request up before it came here, and will hold up its answer.
+        beside_s = self._encode_s + 2 * self.delay.seconds
+        jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3, beside_s=beside_s)
         pictures = [
             asyncio.wrap_future(self._encoded(request, seed, job))
             for seed, job in zip(request.seeds, jobs, strict=True)

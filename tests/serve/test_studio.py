@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from serve.settings import Settings
 from serve.studio import Studio
 from sidestep.engines.fake import FakeEngine
-from sidestep.errors import ServiceUnavailable, Superseded
+from sidestep.errors import ServiceBusy, ServiceUnavailable, Superseded
 from sidestep.generator import Generator
 from sidestep.requests import GenerateRequest, Picture
 
@@ -151,4 +152,19 @@ async def test_leaving_is_not_being_superseded(make_generator: MakeGenerator) ->
         await asked
     gate.set()
     assert len(await studio.generate(request)) == 1
+    await studio.stop()
+
+
+async def test_a_late_event_loop_counts_against_the_deadline(make_generator: MakeGenerator) -> None:
+    studio = Studio(make_generator(FakeEngine(tokens=12)), Settings())
+    await studio.start()
+    await asyncio.sleep(0.1)
+    time.sleep(1.0)  # nothing else runs meanwhile
+    await asyncio.sleep(0.01)
+    assert studio.delay.seconds > 0.8
+    with pytest.raises(ServiceBusy, match="predicted wait"):
+        await studio.generate(GenerateRequest(prompt="a", deadline_ms=1000))
+    assert len(await studio.generate(GenerateRequest(prompt="a", deadline_ms=60_000))) == 1
+    while studio.delay.seconds > 0.4:
+        await asyncio.sleep(0.05)
     await studio.stop()

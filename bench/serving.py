@@ -105,6 +105,7 @@ async def overhead(engine: FakeEngine, port: int, seconds: float) -> None:
     print(
         f"one caller: p50 {asked_ms:.2f} ms, engine alone {bare_ms:.2f} ms, {len(asked)} requests"
     )
+    print(f"  /livez, which draws nothing: p50 {percentile(floor, 50):.2f} ms")
     verdict("  overhead p50", asked_ms - bare_ms, "ms", at_most=3)
 
 

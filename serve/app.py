@@ -8,6 +8,7 @@ from functools import partial
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from serve import documents
 from serve.errors import not_served
@@ -22,6 +23,10 @@ from sidestep import __version__
 from sidestep.generator import Generator
 
 PAGE = "/ui"
+TOLD_IN_HEADERS = (
+    *("ETag", "Retry-After", "Server-Timing"),
+    *("X-Predicted-Wait-Ms", "X-Prompt-Dropped", "X-Seed"),
+)
 
 
 def create_app(generator: Generator, settings: Settings) -> FastAPI:
@@ -48,6 +53,7 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.studio = studio
+    _allow_origins(app, settings.cors_origins)
     app.add_middleware(CountRequests, requests=studio.metrics.requests)
     app.add_exception_handler(HTTPException, not_served)
     for routes in (our_routes, openai_routes):
@@ -55,6 +61,19 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
     documents.install(app)
     app.mount(PAGE, page)
     return app
+
+
+def _allow_origins(app: FastAPI, origins: str) -> None:
+    """Answer browsers' preflights, and let pages of these origins read what pictures tell."""
+    allowed = [origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip()]
+    if allowed:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=allowed,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=TOLD_IN_HEADERS,
+        )
 
 
 def _page(studio: Studio) -> FastAPI:

@@ -55,6 +55,12 @@ class Settings:
             "bounds": (1_024, 16 * 1024 * 1024),
         },
     )
+    cors_origins: str = field(
+        default="",
+        metadata={
+            "help": "Origins whose pages may call from a browser, separated by commas; * for all."
+        },
+    )
     recipe: bool = field(
         default=True, metadata={"help": "Write into each picture what it was drawn from."}
     )

@@ -27,7 +27,7 @@ def _option(field: Field[Any]) -> Callable[[Any], Any]:
         default=field.default,
         envvar=variable(field.name),
         help=field.metadata["help"],
-        show_default=field.default is not None,
+        show_default=field.default not in (None, ""),
         show_envvar=True,
     )
 

@@ -38,6 +38,6 @@ def test_the_documentation_lists_every_setting_as_it_is() -> None:
     rows = re.findall(r"^\| `(SIDESTEP_\w+)` \| (.*?) \| (.*?) \|$", DOCS.read_text(), re.M)
     wanted = []
     for option in fields(Settings):
-        default = "" if option.default is None else f"`{option.default}`"
+        default = "" if option.default in (None, "") else f"`{option.default}`"
         wanted.append((variable(option.name), default, option.metadata["help"]))
     assert rows == wanted

@@ -7,6 +7,7 @@ nothing here loads a model or imports FastAPI, Gradio or an engine before a work
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,6 +42,9 @@ class WorkerApp:
         from serve.settings import Settings
         from sidestep.generator import Generator
 
+        # Engine, pool and event loop take turns at every picture. When one is busy, the others
+        # wait for as long as a thread may hold the interpreter: 5 ms, unless told otherwise.
+        sys.setswitchinterval(SWITCH_S)
         settings = Settings.from_environment()
         generator = Generator.load(settings.model, engine=settings.engine)
         app = create_app(generator, settings)
@@ -79,6 +83,7 @@ class WorkerApp:
             return answer(translate(error))
 
 
+SWITCH_S = 0.0005
 NATIVE = "/bentoml/generate"
 worker = WorkerApp()
 

@@ -8,11 +8,14 @@ from functools import partial
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from serve import documents
 from serve.errors import not_served
+from serve.metrics import CountRequests
+from serve.openai_images import make_router as openai_routes
 from serve.page import LatePage
-from serve.routes import make_router
+from serve.routes import make_router as our_routes
 from serve.settings import Settings
 from serve.signals import on_stop_signal
 from serve.studio import Studio
@@ -20,11 +23,15 @@ from sidestep import __version__
 from sidestep.generator import Generator
 
 PAGE = "/ui"
+TOLD_IN_HEADERS = (
+    *("ETag", "Retry-After", "Server-Timing"),
+    *("X-Predicted-Wait-Ms", "X-Prompt-Dropped", "X-Seed"),
+)
 
 
 def create_app(generator: Generator, settings: Settings) -> FastAPI:
     """Make the app; its lifespan starts and stops the studio, `app.state.studio`."""
-    studio = Studio(generator, queue_limit=settings.queue_limit)
+    studio = Studio(generator, settings)
     page = LatePage(partial(_page, studio))
 
     @asynccontextmanager
@@ -46,11 +53,27 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.studio = studio
+    _allow_origins(app, settings.cors_origins)
+    app.add_middleware(CountRequests, requests=studio.metrics.requests)
     app.add_exception_handler(HTTPException, not_served)
-    app.include_router(make_router(studio, body_limit=settings.body_limit))
+    for routes in (our_routes, openai_routes):
+        app.include_router(routes(studio, body_limit=settings.body_limit))
     documents.install(app)
     app.mount(PAGE, page)
     return app
+
+
+def _allow_origins(app: FastAPI, origins: str) -> None:
+    """Answer browsers' preflights, and let pages of these origins read what pictures tell."""
+    allowed = [origin.strip().rstrip("/") for origin in origins.split(",") if origin.strip()]
+    if allowed:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=allowed,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=TOLD_IN_HEADERS,
+        )
 
 
 def _page(studio: Studio) -> FastAPI:

@@ -1,185 +1,249 @@
-"""Pictures waiting for an engine -> batches, greedily and continuously.
+"""Pictures waiting for an engine -> batches: greedily, fairly and in time.
 
-One bounded queue of single pictures, `spec.workers` threads that each call the engine. An idle
-thread takes what is queued at once; nobody waits for a window to fill. While all threads are
-busy the queue grows, and so does the next batch: load makes the batches, not a timer.
-
-B batch  L tokens  4 x h x w latents  H x W pixels
+`spec.workers` threads call the engine. An idle thread takes what is queued at once; nobody waits
+for a window to fill. While all threads are busy the queue grows, and so does the next batch: load
+makes the batches, not a timer. What cannot be drawn by its deadline is refused when it is asked
+for, not dropped when it is late.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sidestep.engines.contract import Engine
+from serve.device import Device
+from serve.lines import Drawn, Job, Lines
 from sidestep.errors import ServiceBusy, ServiceUnavailable
 from sidestep.requests import Timings
 
 logger = logging.getLogger("sidestep.serve")
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Pixels [H, W, 3] of one picture and the time it took so far."""
-
-    pixels: NDArray[np.uint8]
-    timings: Timings
-
-
-@dataclass(eq=False)
-class _Job:
-    """One picture to draw: ids [L], noise [4, h, w], and who waits for it."""
-
-    ids: NDArray[np.int64]
-    noise: NDArray[np.float32]
-    future: asyncio.Future[Drawn]
-    arrived: float = field(default_factory=time.perf_counter)
+STOPPING = "the service is stopping; try again later"
+BROKEN = "the engine failed and is being opened anew; try again later"
+LONGEST_PAUSE_S = 30.0
 
 
 class Batcher:
-    """Feeds an engine from one queue; `submit` from an event loop, draw on threads."""
+    """Feeds a device from one queue. Every method may be called from any thread."""
 
-    def __init__(self, engine: Engine, *, queue_limit: int) -> None:
-        """Make a batcher for `engine` with room for `queue_limit` waiting pictures."""
-        self._engine = engine
+    def __init__(self, device: Device, *, queue_limit: int) -> None:
+        """Make a batcher with room for `queue_limit` waiting pictures."""
+        self.device = device
+        self.on_batch: Callable[[int], None] = lambda size: None  # told of every good engine call
         self._limit = queue_limit
-        self._jobs: deque[_Job] = deque()
+        self._lines = Lines()
         self._wake = threading.Condition()
         self._idle = 0
-        self._stopping = False
+        self._running: dict[int, tuple[float, int]] = {}  # thread -> when its batch began, size
+        self._closed = False  # takes nothing new
+        self._stopped = threading.Event()
+        self._renewing = threading.Lock()
+        self._broken = False
         self._threads: list[threading.Thread] = []
-        self._engine_s = 0.0  # mean seconds per picture of the latest batches
 
     def start(self) -> None:
-        """Start one thread per engine worker."""
-        for number in range(self._engine.spec.workers):
+        """Warm the device up, then start one thread per worker; raises what the engine raises."""
+        self.device.warm_up()
+        for number in range(self.device.spec.workers):
             thread = threading.Thread(target=self._work, name=f"engine-{number}", daemon=True)
             self._threads.append(thread)
             thread.start()
 
-    def stop(self) -> None:
-        """Fail what is queued with ServiceUnavailable, finish running batches, join the threads."""
+    def stop(self, grace_s: float = 0.0) -> None:
+        """Take nothing new, draw what waits for at most `grace_s`, fail the rest, end the threads.
+
+        What is left fails with ServiceUnavailable; a batch under way is finished.
+        """
         with self._wake:
-            self._stopping = True
-            left = list(self._jobs)
-            self._jobs.clear()
+            self._closed = True
+            self._wake.wait_for(lambda: not self._lines, grace_s)
+            self._stopped.set()
+            left = self._lines.clear()
             self._wake.notify_all()
-        for job in left:
-            _settle(job, ServiceUnavailable("the service is stopping; try again later"))
+        _fail(left, ServiceUnavailable(STOPPING))
         for thread in self._threads:
             thread.join()
 
     @property
     def ready(self) -> bool:
         """Whether jobs are taken."""
-        return bool(self._threads) and not self._stopping
+        return bool(self._threads) and not self._closed and not self._broken
 
     @property
     def queued(self) -> int:
-        """How many pictures wait, dropped ones included until a thread meets them."""
-        return len(self._jobs)
+        """How many pictures wait."""
+        return len(self._lines)
 
-    def submit(
-        self, ids: NDArray[np.int64], noise: NDArray[np.float32]
-    ) -> list[asyncio.Future[Drawn]]:
-        """Queue the rows of ids [B, L] and noise [B, 4, h, w] together, all or none.
+    def admit(self, key: str, count: int, deadline_s: float, *, beside_s: float = 0.0) -> list[Job]:
+        """Give `count` pictures their places in the line of `key`, all or none.
 
-        Cancelling a future drops its picture, if no thread has taken it yet.
-        Raises ServiceBusy if they do not fit and ServiceUnavailable when stopping.
+        Their inputs follow with `supply`. Of the deadline, `beside_s` is needed elsewhere. Raises
+        ServiceBusy with the predicted wait if they do not fit or would be later than `deadline_s`,
+        and ServiceUnavailable when nothing is taken.
         """
-        loop = asyncio.get_running_loop()
-        jobs = [_Job(i, n, loop.create_future()) for i, n in zip(ids, noise, strict=True)]
         with self._wake:
             if not self.ready:
-                raise ServiceUnavailable("the service is stopping; try again later")
-            if len(self._jobs) + len(jobs) > self._limit:
-                self._jobs = deque(job for job in self._jobs if not job.future.cancelled())
-            if len(self._jobs) + len(jobs) > self._limit:
-                raise ServiceBusy(
-                    f"the queue of {self._limit} pictures is full; try again later",
-                    retry_after_s=self._engine_s * len(self._jobs) / len(self._threads),
+                raise ServiceUnavailable(BROKEN if self._broken else STOPPING)
+            wait_s = self._predict(key, count) + beside_s
+            # A line may grow to the room that it leaves free, so a newcomer always finds some.
+            if self._lines.length(key) + count > self._limit - len(self._lines):
+                message = f"the queue of {self._limit} pictures has no room for {count} more"
+                raise ServiceBusy(message, reason="queue", retry_after_s=wait_s, wait_s=wait_s)
+            if wait_s > deadline_s:
+                message = (
+                    f"the predicted wait of {1e3 * wait_s:.0f} ms is beyond the deadline; "
+                    "try again later or allow more time"
                 )
-            self._jobs.extend(jobs)
-            self._wake.notify(len(jobs))
-        return [job.future for job in jobs]
+                late_s = wait_s - deadline_s
+                raise ServiceBusy(message, reason="deadline", retry_after_s=late_s, wait_s=wait_s)
+            due = time.perf_counter() + deadline_s - beside_s
+            jobs = [Job(key, due) for _ in range(count)]
+            self._lines.add(jobs)
+        return jobs
+
+    def supply(
+        self, jobs: Sequence[Job], ids: NDArray[np.int64], noise: NDArray[np.float32]
+    ) -> None:
+        """Hand in the inputs of admitted jobs, ids [B, L] and noise [B, 4, h, w]."""
+        with self._wake:
+            for job, row, latents in zip(jobs, ids, noise, strict=True):
+                job.ids, job.noise = row, latents
+            self._wake.notify_all()
+
+    def drop(self, jobs: Iterable[Job]) -> None:
+        """Forget the jobs that no thread has taken yet; nobody waits for them."""
+        with self._wake:
+            waiting = [job for job in jobs if job.drawn.cancel()]
+            self._lines.take(waiting)
+            self._wake.notify_all()
+
+    def _predict(self, key: str, count: int) -> float:
+        """Predict the seconds until `count` more pictures of `key` are drawn, from measured times.
+
+        A batch that is overdue by some time is expected to take as long again.
+        """
+        spec, times, now = self.device.spec, self.device.times, time.perf_counter()
+        pictures = -(-self._lines.until(key, count) // spec.workers)  # of each worker
+        batches = -(-pictures // spec.max_batch)
+        busy_s = [abs(times.seconds(n) - (now - began)) for began, n in self._running.values()]
+        free = len(busy_s) < spec.workers
+        first_s = 0.0 if free else min(busy_s)
+        last_s = times.seconds(min(pictures, spec.max_batch))
+        return first_s + (batches - 1) * times.seconds(spec.max_batch) + last_s
 
     def _work(self) -> None:
         """Draw batches until the batcher stops (runs on each engine thread)."""
-        while jobs := self._take():
-            for job, result in zip(jobs, self._draw(jobs), strict=True):
-                _settle(job, result)
+        thread = threading.get_ident()
+        while jobs := self._take(thread):
+            self._draw(jobs)
+            with self._wake:
+                del self._running[thread]
 
-    def _take(self) -> list[_Job]:
-        """Wait for jobs and take this thread's share of them; none when stopping.
-
-        Idle threads share the queue: the first of two takes half of it, not all.
-        """
+    def _take(self, thread: int) -> list[Job]:
+        """Wait for jobs and take this thread's share of them; none when stopping."""
         with self._wake:
             self._idle += 1
             try:
-                while not self._stopping:
-                    share = -(-len(self._jobs) // self._idle)
-                    jobs = self._pop(min(share, self._engine.spec.max_batch))
-                    if jobs:
+                while not self._stopped.is_set():
+                    if not self._broken and (jobs := self._next()):
+                        self._running[thread] = (time.perf_counter(), len(jobs))
+                        self._wake.notify_all()  # stop() waits for an empty queue
                         return jobs
                     self._wake.wait()
                 return []
             finally:
                 self._idle -= 1
 
-    def _pop(self, count: int) -> list[_Job]:
-        """Take up to `count` jobs that somebody still waits for, oldest first."""
-        jobs: list[_Job] = []
-        while self._jobs and len(jobs) < count:
-            job = self._jobs.popleft()
-            if not job.future.cancelled():
-                jobs.append(job)
-        return jobs
+    def _next(self) -> list[Job]:
+        """Take the next batch out of the queue.
 
-    def _draw(self, jobs: Sequence[_Job]) -> list[Drawn | Exception]:
-        """Call the engine once for all jobs; if that fails, once for each.
+        Idle threads share the queue: the first of two takes half of it, not all.
+        """
+        spec, now = self.device.spec, time.perf_counter()
+        turn = self._lines.first(self._idle * spec.max_batch)
+        if late := [job for job in turn if job.due < now]:
+            self._lines.take(late)
+            message = "the deadline passed in the queue; try again later or allow more time"
+            _fail(late, ServiceBusy(message, reason="expired", retry_after_s=1.0))
+            return self._next()
+        jobs = turn[: -(-len(turn) // self._idle)]
+        if len(self._lines) <= spec.max_batch:  # else smaller batches would delay all the rest
+            jobs = jobs[: self._in_time(jobs, now)]
+        self._lines.take(jobs)
+        return [job for job in jobs if job.drawn.set_running_or_notify_cancel()]
+
+    def _in_time(self, jobs: Sequence[Job], now: float) -> int:
+        """Find the largest batch of the first jobs that meets their deadlines; all if none does."""
+        sizes = [len(jobs), *(n for n in reversed(self.device.spec.buckets) if n < len(jobs))]
+        for size in sizes:
+            end = now + self.device.times.seconds(size)
+            if all(end <= job.due for job in jobs[:size]):
+                return size
+        return len(jobs)
+
+    def _draw(self, jobs: Sequence[Job]) -> None:
+        """Call the engine once for all jobs; if it fails and is sound, once for each.
 
         So one bad row fails alone.
         """
-        began = time.perf_counter()
+        opened, began = self.device.opened, time.perf_counter()
         try:
-            pixels = self._engine(
-                np.stack([job.ids for job in jobs]), np.stack([job.noise for job in jobs])
-            )  # [B, H, W, 3]
-            engine_s = time.perf_counter() - began
-            self._engine_s += 0.2 * (engine_s / len(jobs) - self._engine_s)
-            return [
-                Drawn(image, Timings(1e3 * (began - job.arrived), 1e3 * engine_s, 0.0, len(jobs)))
-                for job, image in zip(jobs, pixels, strict=True)
-            ]
+            ids = np.stack([job.ids for job in jobs if job.ids is not None])
+            noise = np.stack([job.noise for job in jobs if job.noise is not None])
+            pixels, engine_s = self.device.draw(ids, noise)
         except Exception as error:
-            if len(jobs) == 1:
-                return [error]
-            logger.warning("a batch of %d failed (%r); drawing its rows singly", len(jobs), error)
-            return [result for job in jobs for result in self._draw([job])]
-
-
-def _settle(job: _Job, result: Drawn | Exception) -> None:
-    """Hand a result to the job's event loop, from any thread."""
-
-    def hand_over() -> None:
-        if job.future.done():  # its waiter left meanwhile
+            if not self.device.sound():
+                self._break(jobs, opened)
+                self._renew(opened)
+            elif len(jobs) == 1:
+                _fail(jobs, error)
+            else:
+                logger.warning("a batch of %d failed (%r); drawing singly", len(jobs), error)
+                for job in jobs:
+                    self._draw([job])
             return
-        if isinstance(result, Exception):
-            job.future.set_exception(result)
-        else:
-            job.future.set_result(result)
+        self.on_batch(len(jobs))
+        for job, image in zip(jobs, pixels, strict=True):
+            queue_ms = 1e3 * (began - job.arrived)
+            job.drawn.set_result(Drawn(image, Timings(queue_ms, 1e3 * engine_s, 0.0, len(jobs))))
 
-    # A closed loop raises RuntimeError: nobody waits any more.
-    with contextlib.suppress(RuntimeError):
-        job.future.get_loop().call_soon_threadsafe(hand_over)
+    def _break(self, jobs: Sequence[Job], opened: int) -> None:
+        """Close the door, then fail these jobs and all that wait.
+
+        opened: the count when the failing call began; another thread may have mended it since
+        """
+        left: list[Job] = []
+        with self._wake:
+            if self.device.opened == opened:
+                self._broken = True
+                left = self._lines.clear()
+        _fail([*jobs, *left], ServiceUnavailable(BROKEN))
+
+    def _renew(self, opened: int) -> None:
+        """Open the engine anew, trying until it succeeds, all stops or another thread did it."""
+        with self._renewing:
+            if self.device.opened != opened:
+                return
+            pause_s = 0.1
+            while not self._stopped.is_set():
+                try:
+                    self.device.renew()
+                    break
+                except Exception as error:
+                    logger.error("the engine cannot be opened (%r); trying again", error)
+                    self._stopped.wait(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            with self._wake:
+                self._broken = False
+                self._wake.notify_all()
+
+
+def _fail(jobs: Iterable[Job], error: Exception) -> None:
+    """Tell those who wait, if they still do."""
+    for job in jobs:
+        if job.drawn.running() or job.drawn.set_running_or_notify_cancel():
+            job.drawn.set_exception(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -28,6 +29,18 @@ def install(app: FastAPI) -> None:
         )
 
     app.mount("/docs/static", StaticFiles(directory=folder))
+
+
+def add(app: FastAPI, path: str, operations: dict[str, Any]) -> None:
+    """Tell of a path in /openapi.json that another app answers beside this one."""
+    own = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = own()
+        document["paths"][path] = operations
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _swagger_ui() -> Path | None:

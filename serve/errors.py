@@ -6,6 +6,8 @@ import json
 import logging
 import math
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from http import HTTPStatus
 from typing import Any
 
@@ -20,6 +22,7 @@ from sidestep.errors import (
     ServiceBusy,
     ServiceUnavailable,
     SidestepError,
+    Superseded,
 )
 
 logger = logging.getLogger("sidestep.serve")
@@ -38,56 +41,86 @@ class UnsupportedMediaType(InvalidRequest):
     code = "unsupported_media_type"
 
 
+class NotAcceptable(InvalidRequest):
+    """The caller accepts no media type that is on offer."""
+
+    code = "not_acceptable"
+
+
+class ClientLeft(SidestepError):
+    """The client closed its connection; nobody reads the answer."""
+
+    code = "client_left"
+
+
+CLIENT_CLOSED_REQUEST = 499
 # The first class that fits decides.
-STATUSES: tuple[tuple[type[SidestepError], HTTPStatus], ...] = (
+STATUSES: tuple[tuple[type[SidestepError], int], ...] = (
+    (ClientLeft, CLIENT_CLOSED_REQUEST),
+    (NotAcceptable, HTTPStatus.NOT_ACCEPTABLE),
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnsupportedMediaType, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (MalformedBody, HTTPStatus.BAD_REQUEST),
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Superseded, HTTPStatus.CONFLICT),
     (ServiceBusy, HTTPStatus.TOO_MANY_REQUESTS),
     (ServiceUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-def error_response(error: Exception) -> Response:
+@dataclass(frozen=True)
+class Failure:
+    """An error as every shape of answer tells it; `message` is one sentence for the caller."""
+
+    status: int
+    code: str
+    message: str
+    field: str | None = None
+    headers: dict[str, str] = dataclass_field(default_factory=dict)
+
+
+def translate(error: Exception) -> Failure:
     """Translate any exception; what is not ours is logged, and the caller learns no more of it."""
     if not isinstance(error, SidestepError):
         logger.error("unexpected error", exc_info=error)
-        return answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "unexpected error; see the log")
+        message = "unexpected error; see the log"
+        return Failure(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", message)
     fitting = (status for kind, status in STATUSES if isinstance(error, kind))
     status = next(fitting, HTTPStatus.INTERNAL_SERVER_ERROR)
     headers = {}
     if isinstance(error, ServiceBusy):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        if error.wait_s is not None:
+            headers["X-Predicted-Wait-Ms"] = str(math.ceil(1e3 * error.wait_s))
     elif isinstance(error, ServiceUnavailable):
         headers["Retry-After"] = "5"
-    field = error.field if isinstance(error, InvalidRequest) else None
-    return answer(status, error.code, str(error), field=field, headers=headers)
+    message, name = str(error), error.field if isinstance(error, InvalidRequest) else None
+    if name and len(name) > MAX_NAME:  # an unknown field's name is the caller's text
+        message = message.replace(name, name[:MAX_NAME] + "...")
+        name = name[:MAX_NAME] + "..."
+    return Failure(status, error.code, message, name, headers)
 
 
-def answer(
-    status: int,
-    code: str,
-    message: str,
-    *,
-    field: str | None = None,
-    headers: dict[str, str] | None = None,
-) -> Response:
-    """Write one error; an unknown field's name is the caller's text, so it is cut to be short."""
-    if field and len(field) > MAX_NAME:
-        message = message.replace(field, field[:MAX_NAME] + "...")
-        field = field[:MAX_NAME] + "..."
-    # ASCII, because a name may hold half a surrogate pair, which UTF-8 cannot say.
-    body = json.dumps({"error": {"code": code, "message": message, "field": field}})
-    return Response(body, status, headers, media_type="application/json")
+def answer(failure: Failure) -> Response:
+    """Write an error in our shape."""
+    told = {"code": failure.code, "message": failure.message, "field": failure.field}
+    return write(failure, {"error": told})
+
+
+def write(failure: Failure, values: dict[str, Any]) -> Response:
+    """Write an error's values as JSON in ASCII: a name may hold half a surrogate pair."""
+    body = json.dumps(values)
+    return Response(body, failure.status, failure.headers, media_type="application/json")
 
 
 class AnsweringRoute(APIRoute):
-    """A route whose every exception is answered in our shape.
+    """A route whose every exception is answered in the shape of `answer`.
 
     An app-wide handler of Exception would answer too, but Starlette then raises it once more.
     """
+
+    answer = staticmethod(answer)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the route's function."""
@@ -99,7 +132,7 @@ class AnsweringRoute(APIRoute):
             except HTTPException:
                 raise
             except Exception as error:
-                return error_response(error)
+                return self.answer(translate(error))
 
         return answering
 
@@ -109,5 +142,5 @@ async def not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = _HTTP_CODES.get(error.status_code, "http_error")
     message = f"{request.method} {request.url.path} is not served here; see /docs"
-    headers = dict(error.headers) if error.headers else None
-    return answer(error.status_code, code, message, headers=headers)
+    headers = dict(error.headers or {})
+    return answer(Failure(error.status_code, code, message, headers=headers))

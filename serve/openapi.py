@@ -5,8 +5,10 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+from serve.negotiation import JSON, MULTIPART
+from serve.query import parameters
 from sidestep.images import MEDIA_TYPES
-from sidestep.requests import MAX_COUNT, GenerateRequest
+from sidestep.requests import MAX_CLIENT_ID, MAX_COUNT, MAX_DEADLINE_MS, GenerateRequest
 
 _ERROR = {
     "type": "object",
@@ -26,11 +28,12 @@ _ERROR = {
 _TIMINGS = {
     "type": "object",
     "description": "Where the time of this picture went.",
-    "required": ["queue_ms", "engine_ms", "encode_ms", "batch_size"],
+    "required": ["queue_ms", "engine_ms", "encode_ms", "total_ms", "batch_size"],
     "properties": {
         "queue_ms": {"type": "number"},
         "engine_ms": {"type": "number"},
         "encode_ms": {"type": "number"},
+        "total_ms": {"type": "number"},
         "batch_size": {"type": "integer"},
     },
 }
@@ -50,7 +53,7 @@ _PICTURES = {
     "required": ["pictures"],
     "properties": {"pictures": {"type": "array", "items": _PICTURE}},
 }
-_SERVER_TIMING = {
+SERVER_TIMING = {
     "description": "queue, engine, encode and total in milliseconds, and the batch's size.",
     "schema": {"type": "string"},
 }
@@ -59,7 +62,11 @@ _HEADERS = {
         "description": "The picture's seed (count 1).",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
     },
-    "Server-Timing": _SERVER_TIMING,
+    "Server-Timing": SERVER_TIMING,
+    "ETag": {
+        "description": "Names the bytes (GET of one picture with a seed).",
+        "schema": {"type": "string"},
+    },
     "X-Prompt-Dropped": {
         "description": "The end of the prompt that did not fit, percent-encoded (count 1).",
         "schema": {"type": "string"},
@@ -68,19 +75,49 @@ _HEADERS = {
 _RETRY = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
 }
+_PREDICTED = {
+    "X-Predicted-Wait-Ms": {
+        "description": "When the pictures would have been drawn.",
+        "schema": {"type": "integer"},
+    },
+}
+_IF_NONE_MATCH = [
+    {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "ETags of the answers that the caller has.",
+        "schema": {"type": "string"},
+    }
+]
+HEADER_PARAMETERS = [
+    {
+        "name": "X-Client-Id",
+        "in": "header",
+        "description": "client_id, where the body has none.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_CLIENT_ID},
+    },
+    {
+        "name": "X-Deadline-Ms",
+        "in": "header",
+        "description": "deadline_ms, where the body has none.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_DEADLINE_MS},
+    },
+]
 
 
-def _errors(**statuses: str) -> dict[int | str, dict[str, Any]]:
-    """Describe error answers; keys are names of HTTPStatus."""
+def errors(schema: dict[str, Any], **statuses: str) -> dict[int | str, dict[str, Any]]:
+    """Describe error answers of one shape; keys are names of HTTPStatus."""
     answers: dict[int | str, dict[str, Any]] = {}
     for name, description in statuses.items():
         status = HTTPStatus[name]
         answer: dict[str, Any] = {
             "description": description,
-            "content": {"application/json": {"schema": _ERROR}},
+            "content": {"application/json": {"schema": schema}},
         }
         if status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
             answer["headers"] = _RETRY
+        if status is HTTPStatus.TOO_MANY_REQUESTS:
+            answer["headers"] = {**_RETRY, **_PREDICTED}
         answers[status.value] = answer
     return answers
 
@@ -89,15 +126,36 @@ def _pictures() -> dict[str, Any]:
     """Describe a good answer of /generate."""
     one = {media_type: {"schema": {"type": "string"}} for media_type in MEDIA_TYPES.values()}
     return {
-        "description": f"One picture's bytes; JSON for a count of 2 to {MAX_COUNT}.",
+        "description": (
+            f"One picture's bytes, or up to {MAX_COUNT} pictures as JSON or multipart, by Accept. "
+            "Each part of a multipart answer has the headers of a single picture."
+        ),
         "headers": _HEADERS,
-        "content": {**one, "application/json": {"schema": _PICTURES}},
+        "content": {
+            **one,
+            JSON: {"schema": _PICTURES},
+            MULTIPART: {"schema": {"type": "string"}},
+        },
     }
 
 
+_GENERATE_ERRORS = errors(
+    _ERROR,
+    BAD_REQUEST="The body is not a JSON object in UTF-8.",
+    NOT_ACCEPTABLE="Accept allows nothing that is on offer.",
+    CONFLICT="A newer request of the same client replaced this one.",
+    REQUEST_ENTITY_TOO_LARGE="The body is larger than the service reads.",
+    UNSUPPORTED_MEDIA_TYPE="The body is not announced as JSON.",
+    UNPROCESSABLE_ENTITY="A field is out of its bounds.",
+    TOO_MANY_REQUESTS="It would be later than its deadline, or the queue is full.",
+    INTERNAL_SERVER_ERROR="Unexpected; the service's log says more.",
+    SERVICE_UNAVAILABLE="The service is stopping, or its engine is being opened anew.",
+)
+_OF_BODIES = (400, 413, 415)
 GENERATE: dict[str, Any] = {
     "summary": "Draw a prompt",
     "openapi_extra": {
+        "parameters": HEADER_PARAMETERS,
         "requestBody": {
             "required": True,
             "content": {
@@ -106,24 +164,47 @@ GENERATE: dict[str, Any] = {
                     "example": {"prompt": "red apple", "seed": 7},
                 }
             },
-        }
+        },
     },
+    "responses": {200: _pictures(), **_GENERATE_ERRORS},
+}
+GET_GENERATE: dict[str, Any] = {
+    "summary": "Draw a prompt at an address",
+    "openapi_extra": {"parameters": [*parameters(), *HEADER_PARAMETERS, *_IF_NONE_MATCH]},
     "responses": {
         200: _pictures(),
-        **_errors(
-            BAD_REQUEST="The body is not a JSON object in UTF-8.",
-            REQUEST_ENTITY_TOO_LARGE="The body is larger than the service reads.",
-            UNSUPPORTED_MEDIA_TYPE="The body is not announced as JSON.",
-            UNPROCESSABLE_ENTITY="A field is out of its bounds.",
-            TOO_MANY_REQUESTS="The queue is full.",
-            INTERNAL_SERVER_ERROR="Unexpected; the service's log says more.",
-            SERVICE_UNAVAILABLE="The service is starting or stopping.",
-        ),
+        304: {"description": "The caller has this picture (If-None-Match)."},
+        **{code: told for code, told in _GENERATE_ERRORS.items() if code not in _OF_BODIES},
     },
 }
-_EMPTY = {"description": "Yes.", "content": {"text/plain": {"schema": {"type": "string"}}}}
-LIVEZ: dict[str, Any] = {"summary": "Is the process alive?", "responses": {200: _EMPTY}}
+_TEXT = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+LIVEZ: dict[str, Any] = {"summary": "Is the process alive?", "responses": {200: _TEXT}}
+METRICS: dict[str, Any] = {"summary": "Metrics for Prometheus", "responses": {200: _TEXT}}
 READYZ: dict[str, Any] = {
     "summary": "Can pictures be drawn?",
-    "responses": {200: _EMPTY, **_errors(SERVICE_UNAVAILABLE="No: starting or stopping.")},
+    "responses": {
+        200: _TEXT,
+        **errors(_ERROR, SERVICE_UNAVAILABLE="No: starting, stopping or without a sound engine."),
+    },
+}
+_NATIVE_BODY = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {
+        name: GenerateRequest.model_json_schema()["properties"][name]
+        for name in ("prompt", "seed", "format")
+    },
+}
+_NATIVE_ANSWERS = {
+    200: {**_pictures(), "description": "One picture's bytes."},
+    400: {"description": "A field has another type (in BentoML's shape)."},
+    **{code: told for code, told in _GENERATE_ERRORS.items() if code in (422, 429, 500, 503)},
+}
+# Whole operations and not FastAPI's options: BentoML answers this route.
+NATIVE: dict[str, Any] = {
+    "post": {
+        "summary": "Draw a prompt (for BentoML's clients)",
+        "requestBody": {"required": True, "content": {JSON: {"schema": _NATIVE_BODY}}},
+        "responses": {str(code): told for code, told in _NATIVE_ANSWERS.items()},
+    }
 }

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.errors import error_response
+from serve.errors import answer, translate
 from sidestep.errors import ServiceUnavailable
 
 logger = logging.getLogger("sidestep.serve")
@@ -80,7 +80,7 @@ class LatePage:
                 raise ServiceUnavailable("the service is not started")
             app: ASGIApp = await asyncio.shield(self._built)
         except ServiceUnavailable as error:
-            await error_response(error)(scope, receive, send)
+            await answer(translate(error))(scope, receive, send)
             return
         await app({**scope, "root_path": scope.get("app_root_path", "")}, receive, send)
 

@@ -1,22 +1,23 @@
-"""The public routes."""
+"""The public routes of our own; `serve.openai_images` has OpenAI's."""
 
 from __future__ import annotations
-
-import asyncio
-import time
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, RedirectResponse, Response
 
 from serve import openapi
-from serve.body import read_request
+from serve.body import header_values, read_object
+from serve.caching import FRESH, NEVER, entity_tag, matches
 from serve.errors import AnsweringRoute
-from serve.pictures import picture_response, pictures_response
+from serve.listening import draw
+from serve.metrics import CONTENT_TYPE
+from serve.negotiation import JSON, MULTIPART, negotiate
+from serve.pictures import respond
+from serve.query import read_query
 from serve.studio import Studio
 from sidestep.errors import ServiceUnavailable
-from sidestep.requests import GenerateRequest, Picture
+from sidestep.requests import GenerateRequest
 
-CLIENT_CLOSED_REQUEST = 499
 ICON = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 4'>"
     "<path fill='royalblue' d='M0 2h2v2H0zM2 0h2v2H2z'/></svg>"
@@ -29,16 +30,26 @@ def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
 
     @router.post("/generate", **openapi.GENERATE)
     async def generate(request: Request) -> Response:
-        """Draw a prompt. One picture is answered as its bytes, several as JSON with base64."""
-        began = time.perf_counter()
-        wanted = await read_request(request, limit=body_limit)
-        pictures = await _unless_disconnected(request, studio, wanted)
-        total_ms = 1e3 * (time.perf_counter() - began)
-        if pictures is None:
-            return Response(status_code=CLIENT_CLOSED_REQUEST)
-        if len(pictures) == 1:
-            return picture_response(pictures[0], total_ms=total_ms)
-        return pictures_response(pictures, total_ms=total_ms)
+        """Draw a prompt. Accept chooses the picture's bytes, JSON with base64 or multipart."""
+        values = {**header_values(request), **await read_object(request, limit=body_limit)}
+        wanted, media_type = _negotiate(request, GenerateRequest.parse(values))
+        pictures = await draw(request, studio, wanted)
+        return respond(pictures, media_type, {"Cache-Control": NEVER})
+
+    @router.get("/generate", **openapi.GET_GENERATE)
+    async def get_generate(request: Request) -> Response:
+        """Draw a prompt at an address. With a seed the picture may be cached."""
+        wanted = GenerateRequest.parse({**header_values(request), **read_query(request)})
+        wanted, media_type = _negotiate(request, wanted)
+        headers = {"Cache-Control": NEVER, "Vary": "Accept"}
+        # JSON and multipart hold times, which differ at each answer.
+        if wanted.seed is not None and media_type not in (JSON, MULTIPART):
+            spec = studio.generator.engine.spec
+            tag = entity_tag(wanted, studio.encoding(wanted), spec)
+            headers = {"Cache-Control": FRESH, "Vary": "Accept", "ETag": tag}
+            if matches(tag, request.headers.get("if-none-match", "")):
+                return Response(status_code=304, headers=headers)
+        return respond(await draw(request, studio, wanted), media_type, headers)
 
     @router.get("/livez", **openapi.LIVEZ)
     async def livez() -> Response:
@@ -52,6 +63,11 @@ def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
             raise ServiceUnavailable("the service is not ready; try again later")
         return PlainTextResponse("\n")
 
+    @router.get("/metrics", **openapi.METRICS)
+    async def metrics() -> Response:
+        """Tell Prometheus what happened."""
+        return Response(studio.metrics.text(), media_type=CONTENT_TYPE)
+
     @router.get("/", include_in_schema=False)
     async def home() -> Response:
         return RedirectResponse("/ui/")
@@ -63,21 +79,5 @@ def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
     return router
 
 
-async def _unless_disconnected(
-    request: Request, studio: Studio, wanted: GenerateRequest
-) -> list[Picture] | None:
-    """Draw while the client listens; None if it left, and what was still queued is dropped."""
-    drawing = asyncio.ensure_future(studio.generate(wanted))
-    leaving = asyncio.ensure_future(_disconnect(request))
-    try:
-        await asyncio.wait((drawing, leaving), return_when=asyncio.FIRST_COMPLETED)
-        return await drawing if drawing.done() else None
-    finally:
-        drawing.cancel()
-        leaving.cancel()
-
-
-async def _disconnect(request: Request) -> None:
-    """Return when the client closes the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _negotiate(request: Request, wanted: GenerateRequest) -> tuple[GenerateRequest, str]:
+    return negotiate(wanted, ",".join(request.headers.getlist("accept")))

@@ -15,30 +15,25 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from serve.settings import Settings, variable
+from serve.settings import Settings
 from sidestep.errors import InvalidRequest
 from sidestep.generator import Generator
 
 SERVICE = "serve.service:Sidestep"
-# An open page holds a connection for ever; after this the server closes it.
-GRACE_S = 3
 
 
-def serve(model: Path | None, engine: str, host: str, port: int) -> None:
-    """Serve `model` on host:port until SIGINT or SIGTERM.
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM.
 
-    Raises InvalidRequest for a setting or an address that cannot be used, and InvalidModel for a
-    model that cannot be opened.
+    Raises InvalidRequest for an address that cannot be used, and InvalidModel for a model that
+    cannot be opened.
     """
-    address = _free_address(host, port)
-    if model is not None:
-        os.environ[variable("model")] = str(model.absolute())
-    if engine != "auto":
-        os.environ[variable("engine")] = engine
-    settings = Settings.from_environment()
+    address = _free_address(settings.host, settings.port)
+    os.environ.update(settings.to_environment())  # the worker is another process
     Generator.load(settings.model, engine=settings.engine)
-    threading.Thread(target=_tell_when_ready, args=(address, port), daemon=True).start()
-    _run_bentoml(address, port)
+    telling = threading.Thread(target=_tell_when_ready, args=(address, settings.port), daemon=True)
+    telling.start()
+    _run_bentoml(address, settings)
 
 
 def _free_address(host: str, port: int) -> str:
@@ -73,7 +68,7 @@ def _tell_when_ready(address: str, port: int) -> None:
     print(f"sidestep is ready: {url} (Ctrl-C stops it)", flush=True)
 
 
-def _run_bentoml(address: str, port: int) -> None:
+def _run_bentoml(address: str, settings: Settings) -> None:
     """Run BentoML's supervisor and one worker in this process until a signal ends them.
 
     Through its command line, which is its public interface for a graceful timeout. Its own logs
@@ -89,8 +84,8 @@ def _run_bentoml(address: str, port: int) -> None:
         SERVICE,
         *("--working-dir", str(root)),
         *("--host", address),
-        *("--port", str(port)),
-        *("--timeout-graceful-shutdown", str(GRACE_S)),
+        *("--port", str(settings.port)),
+        *("--timeout-graceful-shutdown", str(settings.grace_s)),
         "--quiet",
     ]
     sys.stdout.flush()

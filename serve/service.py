@@ -7,17 +7,19 @@ nothing here loads a model or imports FastAPI, Gradio or an engine before a work
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 # Before BentoML and Gradio are imported, which read them then: nobody is told who runs this.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import bentoml
+from bentoml.validators import ContentType
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Response
     from starlette.types import Receive, Scope, Send
 
 
@@ -35,13 +37,18 @@ class WorkerApp:
 
     async def start(self) -> None:
         """Load the model and start the app; raises InvalidModel if the model is damaged."""
+        from serve import documents, openapi
         from serve.app import create_app
         from serve.settings import Settings
         from sidestep.generator import Generator
 
+        # Engine, pool and event loop take turns at every picture. When one is busy, the others
+        # wait for as long as a thread may hold the interpreter: 5 ms, unless told otherwise.
+        sys.setswitchinterval(SWITCH_S)
         settings = Settings.from_environment()
         generator = Generator.load(settings.model, engine=settings.engine)
         app = create_app(generator, settings)
+        documents.add(app, NATIVE, openapi.NATIVE)
         await self._running.enter_async_context(app.router.lifespan_context(app))
         self.app = app
 
@@ -60,7 +67,24 @@ class WorkerApp:
         assert self.app is not None, "a worker answers only after its start"
         await self.app(scope, receive, send)
 
+    async def generate(self, values: dict[str, Any], address: str) -> Response:
+        """Answer BentoML's own route with one picture, or with an error in our shape."""
+        from serve.errors import answer, translate
+        from serve.pictures import respond
+        from sidestep.images import MEDIA_TYPES
+        from sidestep.requests import GenerateRequest
 
+        assert self.app is not None, "a worker answers only after its start"
+        try:
+            request = GenerateRequest.parse(values)
+            pictures = await self.app.state.studio.generate(request, address=address)
+            return respond(pictures, MEDIA_TYPES[request.format], {"Cache-Control": "no-store"})
+        except Exception as error:
+            return answer(translate(error))
+
+
+SWITCH_S = 0.0005
+NATIVE = "/bentoml/generate"
 worker = WorkerApp()
 
 
@@ -83,6 +107,21 @@ class Sidestep:
     async def stop(self) -> None:
         """Stop the app."""
         await worker.stop()
+
+    @bentoml.api(route=NATIVE)
+    async def generate(
+        self,
+        ctx: bentoml.Context,
+        prompt: str,
+        seed: int | None = None,
+        format: Literal["png", "jpeg", "webp"] = "png",
+    ) -> Annotated[bytes, ContentType("image/*")]:
+        """Draw a prompt for BentoML's own clients."""
+        values = {"prompt": prompt, "seed": seed, "format": format}
+        client = ctx.request.client
+        answer: Any = await worker.generate(values, client.host if client else "")
+        ctx.response.status_code = answer.status_code  # BentoML sets it once more
+        return answer  # type: ignore[no-any-return]
 
     async def __is_ready__(self) -> bool:
         """Answer BentoML's /readyz."""

@@ -7,25 +7,45 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Self
 
+from sidestep.engines.load import ENGINES
 from sidestep.errors import InvalidRequest
-from sidestep.requests import MAX_COUNT
+from sidestep.requests import MAX_COUNT, MAX_DEADLINE_MS
 
 PREFIX = "SIDESTEP_"
+_TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
+    ("false", "0", "no", "off"), False
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Options of the service; option `queue_limit` is the variable SIDESTEP_QUEUE_LIMIT."""
+    """Options of the service; `queue_limit` is SIDESTEP_QUEUE_LIMIT and --queue-limit."""
 
     model: str | None = field(
         default=None, metadata={"help": "Model folder; the embedded model if absent."}
     )
-    engine: str = field(default="auto", metadata={"help": "Engine that draws the pictures."})
+    engine: str = field(
+        default="auto",
+        metadata={
+            "help": "What runs the model; auto takes its ONNX graph where it has one, fake needs "
+            "no weights and takes 20 + 2n ms for n pictures.",
+            "choices": ENGINES,
+        },
+    )
+    host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on."})
+    port: int = field(default=3000, metadata={"help": "Port to listen on.", "bounds": (1, 65_535)})
     queue_limit: int = field(
         default=256,
         metadata={
-            "help": "Pictures that may wait; a request that would exceed it is refused (429).",
+            "help": "Pictures that may wait; a request without room is refused (429).",
             "bounds": (MAX_COUNT, 100_000),
+        },
+    )
+    deadline_ms: int = field(
+        default=10_000,
+        metadata={
+            "help": "Deadline of a request that states none; what would be later is refused (429).",
+            "bounds": (1, MAX_DEADLINE_MS),
         },
     )
     body_limit: int = field(
@@ -33,6 +53,22 @@ class Settings:
         metadata={
             "help": "Bytes of a request's body; a larger one is refused (413) and not read.",
             "bounds": (1_024, 16 * 1024 * 1024),
+        },
+    )
+    cors_origins: str = field(
+        default="",
+        metadata={
+            "help": "Origins whose pages may call from a browser, separated by commas; * for all."
+        },
+    )
+    recipe: bool = field(
+        default=True, metadata={"help": "Write into each picture what it was drawn from."}
+    )
+    grace_s: int = field(
+        default=15,
+        metadata={
+            "help": "Seconds to finish what was accepted, when the service is told to stop.",
+            "bounds": (1, 3_600),
         },
     )
 
@@ -46,22 +82,39 @@ class Settings:
         }
         return cls(**values)
 
+    def to_environment(self) -> dict[str, str]:
+        """Write the variables that make a worker's settings equal to these."""
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {variable(name): str(value) for name, value in values.items() if value is not None}
+
 
 def variable(option: str) -> str:
     """Name the environment variable of an option."""
     return PREFIX + option.upper()
 
 
-def _value(option: Field[Any], text: str) -> str | int:
-    if "bounds" not in option.metadata:
-        return text
-    low, high = option.metadata["bounds"]
-    name = variable(option.name)
+def _value(option: Field[Any], text: str) -> str | int | bool:
+    value: str | int | bool | None = text
+    wanted = ""
+    if "bounds" in option.metadata:
+        low, high = option.metadata["bounds"]
+        wanted = f"a whole number from {low:,} to {high:,}"
+        value = _whole_number(text, low, high)
+    elif "choices" in option.metadata:
+        wanted = f"one of {', '.join(option.metadata['choices'])}"
+        value = text if text in option.metadata["choices"] else None
+    elif isinstance(option.default, bool):
+        wanted = "true or false"
+        value = _TRUTHS.get(text.lower())
+    if value is None:
+        name = variable(option.name)
+        raise InvalidRequest(f"{name} must be {wanted}, not {text!r}", field=name)
+    return value
+
+
+def _whole_number(text: str, low: int, high: int) -> int | None:
     try:
         number = int(text)
     except ValueError:
-        number = low - 1
-    if not low <= number <= high:
-        wanted = f"a whole number from {low:,} to {high:,}"
-        raise InvalidRequest(f"{name} must be {wanted}, not {text!r}", field=name)
-    return number
+        return None
+    return number if low <= number <= high else None

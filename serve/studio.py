@@ -3,53 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from serve.batcher import Batcher, Drawn
+from serve.batcher import STOPPING, Batcher
+from serve.delay import LoopDelay
+from serve.device import Device
+from serve.lines import Drawn, Job
+from serve.metrics import Metrics
+from serve.newest import Newest
+from serve.settings import Settings
 from sidestep.errors import ServiceUnavailable
 from sidestep.generator import Generator
-from sidestep.requests import GenerateRequest, Picture
+from sidestep.requests import Encoding, GenerateRequest, Picture
 
 T = TypeVar("T")
 POOL_THREADS = 2
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    """What the engine takes for one request, and what of the prompt did not fit."""
-
-    ids: NDArray[np.int64]  # [B, L]
-    noise: NDArray[np.float32]  # [B, 4, h, w]
-    dropped: str
+WEIGHT_OF_NEWEST = 0.1
 
 
 class Studio:
     """`Generator.generate` for many callers at once; same pictures, batched."""
 
-    def __init__(self, generator: Generator, *, queue_limit: int) -> None:
+    def __init__(self, generator: Generator, settings: Settings) -> None:
         """Make a studio around `generator`; start it before use."""
         self.generator = generator
-        self.batcher = Batcher(generator.engine, queue_limit=queue_limit)
+        device = Device(generator.engine, generator.reopen)
+        self.batcher = Batcher(device, queue_limit=settings.queue_limit)
+        self.metrics = Metrics(self.batcher)
+        self._recipe = settings.recipe
+        self._deadline_ms = settings.deadline_ms
+        self._newest: Newest[list[Picture]] = Newest()
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="encode")
+        self.delay = LoopDelay()
+        self._encode_s = 0.0  # moving mean, from pixels to picture
 
     async def start(self) -> None:
-        """Draw one picture per worker, so that the first request is not the slow one; then open."""
-        self.batcher.start()
-        warm = [
-            self.generate(GenerateRequest(prompt="a", seed=seed))
-            for seed in range(self.generator.engine.spec.workers)
-        ]
-        await asyncio.gather(*warm)
+        """Warm the engine up, then open."""
+        await asyncio.to_thread(self.batcher.start)
+        self.delay.start()
 
     async def stop(self) -> None:
         """Fail what waits with ServiceUnavailable, finish what is drawn, end all threads."""
+        await self.delay.stop()
         await asyncio.to_thread(self.batcher.stop)
         await asyncio.to_thread(self._pool.shutdown)
 
@@ -58,56 +60,91 @@ class Studio:
         """Whether requests are taken."""
         return self.batcher.ready
 
-    async def generate(self, request: GenerateRequest) -> list[Picture]:
+    def encoding(self, request: GenerateRequest) -> Encoding:
+        """How the pictures of a request become files here."""
+        return replace(request.encoding, recipe=self._recipe)
+
+    async def generate(self, request: GenerateRequest, *, address: str = "") -> list[Picture]:
         """Draw all pictures of a request; picture i has seed + i.
 
-        Cancelling it drops the pictures that no engine has begun. Raises ServiceBusy when the
-        queue is full and ServiceUnavailable when the service is stopping.
+        address: whose turn it is where the request has no client_id
+
+        Cancelling it drops the pictures that no engine has begun. Raises ServiceBusy when it
+        would be too late, Superseded when a newer request of the client came, and
+        ServiceUnavailable when the engine failed or the service is stopping.
         """
-        request = request.with_seed()
-        began = asyncio.get_running_loop().time()
-        inputs = await self._in_pool(partial(self._prepare, request))
-        prepare_ms = 1e3 * (asyncio.get_running_loop().time() - began)
-        futures = self.batcher.submit(inputs.ids, inputs.noise)
-        tasks = [
-            asyncio.ensure_future(self._finish(request, seed, future, prepare_ms))
-            for seed, future in zip(request.seeds, futures, strict=True)
+        with self.metrics.watched():
+            work = self._generate(request.with_seed(), address)
+            if request.supersede and request.client_id:
+                pictures = await self._newest.run(request.client_id, work)
+            else:
+                pictures = await work
+        self.metrics.drawn(pictures)
+        return pictures
+
+    async def _generate(self, request: GenerateRequest, address: str) -> list[Picture]:
+        deadline_ms = request.deadline_ms or self._deadline_ms
+        # So that no address can be taken for a client's id.
+        key = f"client {request.client_id}" if request.client_id else f"address {address}"
+        # A busy event loop held the request up before it came here, and will hold up its answer.
+        beside_s = self._encode_s + 2 * self.delay.seconds
+        jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3, beside_s=beside_s)
+        pictures = [
+            asyncio.wrap_future(self._encoded(request, seed, job))
+            for seed, job in zip(request.seeds, jobs, strict=True)
         ]
         try:
-            pictures = await asyncio.gather(*tasks)
+            preparing = self._submit(partial(self._prepare, request, jobs))
+            dropped, drawn = await asyncio.gather(
+                asyncio.wrap_future(preparing), asyncio.gather(*pictures)
+            )
         finally:
-            # The futures too: a task that is cancelled before its first step awaits none.
-            for task in tasks:
-                task.cancel()
-            for future in futures:
-                future.cancel()
-        return [replace(picture, dropped=inputs.dropped) for picture in pictures]
+            for picture in pictures:
+                picture.cancel()
+            self.batcher.drop(jobs)
+        return [replace(picture, dropped=dropped) for picture in drawn]
 
-    def _prepare(self, request: GenerateRequest) -> _Inputs:
-        """Tokenise once and draw every seed's noise (runs in the pool)."""
+    def _prepare(self, request: GenerateRequest, jobs: Sequence[Job]) -> str:
+        """Tokenise once, draw every seed's noise and supply the jobs (runs in the pool).
+
+        Returns what of the prompt did not fit.
+        """
         tokens = self.generator.tokenizer.encode(request.prompt)
-        ids = np.repeat(tokens.ids[None], request.count, axis=0)
-        return _Inputs(ids, self.generator.noise(request.seeds), tokens.dropped)
+        ids = np.repeat(tokens.ids[None], request.count, axis=0)  # [B, L]
+        self.batcher.supply(jobs, ids, self.generator.noise(request.seeds))
+        return tokens.dropped
 
-    async def _finish(
-        self,
-        request: GenerateRequest,
-        seed: int,
-        future: asyncio.Future[Drawn],
-        prepare_ms: float,
-    ) -> Picture:
-        """Wait for the pixels and encode them in the pool."""
-        drawn = await future
-        timings = replace(drawn.timings, queue_ms=drawn.timings.queue_ms + prepare_ms)
-        picture = self.generator.picture
-        return await self._in_pool(
-            partial(picture, request.prompt, seed, drawn.pixels, request.format, timings)
+    def _encoded(self, request: GenerateRequest, seed: int, job: Job) -> Future[Picture]:
+        """Encode a job's pixels in the pool as soon as they are there.
+
+        From the engine's thread to the pool's, so that the event loop is woken once a picture.
+        """
+        done: Future[Picture] = Future()
+
+        def encode() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            try:
+                done.set_result(self._encode(request, seed, job.drawn.result()))
+            except Exception as error:
+                done.set_exception(error)
+
+        job.drawn.add_done_callback(lambda _: self._submit(encode))
+        return done
+
+    def _encode(self, request: GenerateRequest, seed: int, drawn: Drawn) -> Picture:
+        """Make the file of one picture, and count its time from the pixels on."""
+        encoding = self.encoding(request)
+        picture = self.generator.picture(
+            request.prompt, seed, drawn.pixels, encoding, drawn.timings
         )
+        encode_s = time.perf_counter() - drawn.at
+        self._encode_s += WEIGHT_OF_NEWEST * (encode_s - self._encode_s)
+        return replace(picture, timings=replace(picture.timings, encode_ms=1e3 * encode_s))
 
-    async def _in_pool(self, call: Callable[[], T]) -> T:
+    def _submit(self, call: Callable[[], T]) -> Future[T]:
         """Run `call` on a pool thread."""
         try:
-            pending = asyncio.get_running_loop().run_in_executor(self._pool, call)
+            return self._pool.submit(call)
         except RuntimeError as error:  # the pool is shut down
-            raise ServiceUnavailable("the service is stopping; try again later") from error
-        return await pending
+            raise ServiceUnavailable(STOPPING) from error

@@ -10,17 +10,25 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import fields
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
 import httpx
 
-from sidestep.errors import InvalidRequest, RequestTooLarge, ServiceBusy, ServiceUnavailable
+from sidestep.errors import (
+    InvalidRequest,
+    RequestTooLarge,
+    ServiceBusy,
+    ServiceUnavailable,
+    Superseded,
+)
 from sidestep.images import MEDIA_TYPES
 from sidestep.requests import FORMATS, GenerateRequest, ImageFormat, Picture, Timings
 
 TIMEOUT_S = 60.0
+_TIMINGS = tuple(field.name for field in fields(Timings))
 
 
 class Client:
@@ -48,8 +56,9 @@ class Client:
     async def generate(self, request: GenerateRequest) -> list[Picture]:
         """Draw all pictures of a request; picture i has seed + i.
 
-        Raises InvalidRequest with the field that the service refused, ServiceBusy when its queue
-        is full and ServiceUnavailable when it cannot be reached, is stopping or fails.
+        Raises InvalidRequest with the field that the service refused, ServiceBusy when it would
+        be too late, Superseded when a newer request of the same client replaced this one, and
+        ServiceUnavailable when the service cannot be reached, is stopping or fails.
         """
         body = request.model_dump(exclude_none=True)
         try:
@@ -82,7 +91,7 @@ def _from_json(values: dict[str, Any]) -> Picture:
         base64.b64decode(values["data"]),
         int(values["seed"]),
         _format(values["format"]),
-        Timings(**values["timings"]),
+        Timings(**{name: values["timings"][name] for name in _TIMINGS}),
         values["dropped"],
     )
 
@@ -119,6 +128,10 @@ def _format(name: object) -> ImageFormat:
     raise ValueError(name)
 
 
+def _number(header: str | None) -> float | None:
+    return float(header) if header and header.isdecimal() else None
+
+
 def _error(response: httpx.Response) -> Exception:
     """Turn the service's error answer into the exception that the service had."""
     try:
@@ -127,8 +140,12 @@ def _error(response: httpx.Response) -> Exception:
     except (KeyError, TypeError, ValueError, AttributeError):
         message, field = f"the service answered {response.status_code}", None
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
-        wait = response.headers.get("retry-after", "")
-        return ServiceBusy(message, retry_after_s=float(wait) if wait.isdecimal() else 1.0)
+        after = _number(response.headers.get("retry-after"))
+        wait_ms = _number(response.headers.get("x-predicted-wait-ms"))
+        wait_s = None if wait_ms is None else wait_ms / 1e3
+        return ServiceBusy(message, retry_after_s=1.0 if after is None else after, wait_s=wait_s)
+    if response.status_code == httpx.codes.CONFLICT:
+        return Superseded(message)
     if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
         return RequestTooLarge(message, field=field)
     if response.is_client_error:

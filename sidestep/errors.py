@@ -9,8 +9,10 @@ SidestepError
 ├── Stopped               a long run was asked to stop, and saved its state first
 ├── BackendUnavailable    a package that this command needs is not installed
 ├── CertificateFailed     an exported graph does not match its reference
+├── VerificationFailed    a picture is not what its recipe draws
+├── Superseded            a newer request of the same client replaced this one
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
-    └── ServiceBusy       its queue is full now; `retry_after_s` says when to come back
+    └── ServiceBusy       it would be too late now; `retry_after_s` says when to come back
 
 The library raises; the command line and the HTTP routes translate, each in one place
 (`sidestep.cli.main`, `serve.errors`).
@@ -91,6 +93,18 @@ class CertificateFailed(SidestepError):
     code = "certificate_failed"
 
 
+class VerificationFailed(SidestepError):
+    """A picture differs from what its recipe draws by more than the certificate allows."""
+
+    code = "verification_failed"
+
+
+class Superseded(SidestepError):
+    """A newer request of the same client replaced this one; its answer is the one to show."""
+
+    code = "superseded"
+
+
 class ServiceUnavailable(SidestepError):
     """The service cannot be reached, is full or is stopping; try again later."""
 
@@ -98,10 +112,23 @@ class ServiceUnavailable(SidestepError):
 
 
 class ServiceBusy(ServiceUnavailable):
-    """The service's queue is full; `retry_after_s` is its own guess of when it is not."""
+    """The service cannot draw this in time; `retry_after_s` is its own guess of when it can.
+
+    reason: "queue" (no room), "deadline" (the predicted wait is too long) or "expired"
+    wait_s: the predicted seconds until the pictures would have been drawn, where predicted
+    """
 
     code = "busy"
 
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float,
+        reason: str = "queue",
+        wait_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.reason = reason
+        self.wait_s = wait_s

@@ -6,7 +6,9 @@ Generator.load("models/emoji")("red apple", seed=7).save("a.png")
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from sidestep.engines.load import load_engine
 from sidestep.images import Recipe, encode
 from sidestep.model_folder import ModelFolder
 from sidestep.noise import latent_noise
-from sidestep.requests import GenerateRequest, ImageFormat, Picture, Timings
+from sidestep.requests import Encoding, GenerateRequest, ImageFormat, Picture, Timings
 from sidestep.tokenizer import PromptTokenizer
 
 
@@ -36,15 +38,18 @@ class Generator:
         engine: Engine,
         *,
         examples: Sequence[str] = (),
+        reopen: Callable[[], Engine] | None = None,
     ) -> None:
         """Join a tokenizer and an engine; `name` is the model's, for recipes.
 
-        `examples` are prompts that the model draws well.
+        examples: prompts that the model draws well
+        reopen: opens the engine anew after a fault; the same engine again if absent
         """
         self.name = name
         self.tokenizer = tokenizer
         self.engine = engine
         self.examples = tuple(examples)
+        self.reopen = reopen or (lambda: engine)
 
     @classmethod
     def load(cls, path: str | Path | None = None, *, engine: str = "auto") -> Generator:
@@ -52,7 +57,8 @@ class Generator:
         folder = ModelFolder.open(path)
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
         card = folder.card
-        return cls(card.name, tokenizer, load_engine(folder, engine), examples=card.examples)
+        reopen = partial(load_engine, folder, engine)
+        return cls(card.name, tokenizer, reopen(), examples=card.examples, reopen=reopen)
 
     def __call__(
         self, prompt: str, *, seed: int | None = None, format: ImageFormat = "png"
@@ -61,13 +67,20 @@ class Generator:
         request = GenerateRequest.parse({"prompt": prompt, "seed": seed, "format": format})
         return self.generate(request)[0]
 
-    def generate(self, request: GenerateRequest) -> list[Picture]:
-        """Draw all pictures of a request; picture i has seed + i."""
+    def generate(self, request: GenerateRequest, *, recipe: bool = True) -> list[Picture]:
+        """Draw all pictures of a request; picture i has seed + i.
+
+        recipe: whether the files tell what they were drawn from
+        """
         request = request.with_seed()
-        return self.draw([request.prompt] * request.count, request.seeds, request.format)
+        encoding = replace(request.encoding, recipe=recipe)
+        return self.draw([request.prompt] * request.count, request.seeds, encoding)
 
     def draw(
-        self, prompts: Sequence[str], seeds: Sequence[int], format: ImageFormat = "png"
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        encoding: Encoding = Encoding(),  # noqa: B008 (frozen)
     ) -> list[Picture]:
         """Draw one picture for each pair of prompt and seed, in batches as the engine likes."""
         ids = self.tokenizer(prompts)
@@ -79,7 +92,7 @@ class Generator:
             engine_ms = 1e3 * (time.perf_counter() - began)
             timings = Timings(engine_ms=engine_ms, batch_size=len(pixels))
             for prompt, seed, image in zip(prompts[rows], seeds[rows], pixels, strict=True):
-                pictures.append(self.picture(prompt, seed, image, format, timings))
+                pictures.append(self.picture(prompt, seed, image, encoding, timings))
         return pictures
 
     def noise(self, seeds: Sequence[int]) -> NDArray[np.float32]:
@@ -91,14 +104,15 @@ class Generator:
         prompt: str,
         seed: int,
         pixels: NDArray[np.uint8],
-        format: ImageFormat,
+        encoding: Encoding,
         timings: Timings,
     ) -> Picture:
         """Encode pixels [H, W, 3] with their recipe inside; `timings` gains the encoding's time."""
         spec = self.engine.spec
-        recipe = Recipe(prompt, seed, self.name, spec.weights, spec.name, __version__)
+        made_of = (self.name, spec.weights, spec.name, __version__, encoding.quality)
+        recipe = Recipe(prompt, seed, *made_of) if encoding.recipe else None
         began = time.perf_counter()
-        data = encode(pixels, format, recipe)
+        data = encode(pixels, encoding.format, recipe, quality=encoding.quality)
         encode_ms = 1e3 * (time.perf_counter() - began)
         timings = Timings(timings.queue_ms, timings.engine_ms, encode_ms, timings.batch_size)
-        return Picture(data, seed, format, timings)
+        return Picture(data, seed, encoding.format, timings)

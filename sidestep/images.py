@@ -19,12 +19,13 @@ MEDIA_TYPES: dict[ImageFormat, str] = {
     "jpeg": "image/jpeg",
     "webp": "image/webp",
 }
+QUALITY = 90
 _KEY = "sidestep"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that draws a picture again."""
+    """Everything that draws a picture again; `quality` is that of its file, if it had one."""
 
     prompt: str
     seed: int
@@ -32,9 +33,16 @@ class Recipe:
     weights: str
     engine: str
     version: str
+    quality: int | None = None
 
 
-def encode(pixels: NDArray[np.uint8], format: ImageFormat, recipe: Recipe | None = None) -> bytes:
+def encode(
+    pixels: NDArray[np.uint8],
+    format: ImageFormat,
+    recipe: Recipe | None = None,
+    *,
+    quality: int | None = None,
+) -> bytes:
     """Encode [H, W, 3]; the recipe goes into PNG text or into JPEG's and WebP's EXIF.
 
     PNG and the recipe are exact. PNG uses zlib level 1, which costs half the time of level 6.
@@ -48,20 +56,30 @@ def encode(pixels: NDArray[np.uint8], format: ImageFormat, recipe: Recipe | None
             info.add_text(_KEY, text)
         image.save(buffer, "PNG", compress_level=1, pnginfo=info)
         return buffer.getvalue()
+    quality = QUALITY if quality is None else quality
     exif = Image.Exif()
     if text:
         exif[ExifTags.Base.ImageDescription] = f"{_KEY}: {text}"
     if format == "jpeg":
-        image.save(buffer, "JPEG", quality=90, exif=exif)
+        image.save(buffer, "JPEG", quality=quality, exif=exif)
     else:
-        image.save(buffer, "WEBP", quality=90, method=0, exif=exif)
+        image.save(buffer, "WEBP", quality=quality, method=0, exif=exif)
     return buffer.getvalue()
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
     """Decode a PNG, JPEG or WebP file to [H, W, 3]; raises InvalidRequest for anything else."""
     with _open(data) as image:
-        return np.asarray(image.convert("RGB"))
+        try:
+            return np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow's, for a cut or damaged file
+            raise InvalidRequest(f"the file is damaged ({error})", field="file") from error
+
+
+def read_format(data: bytes) -> ImageFormat:
+    """Tell a file's format; raises InvalidRequest for other files."""
+    with _open(data) as image:
+        return next(name for name in MEDIA_TYPES if name.upper() == image.format)
 
 
 def read_recipe(data: bytes) -> Recipe | None:

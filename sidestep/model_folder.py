@@ -100,6 +100,22 @@ class ModelFolder:
             if sha256(path) != self.card.files[file]:
                 raise InvalidModel(f"{path} does not match {CARD} (damaged); copy the model again")
 
+    def tolerance(self) -> int:
+        """Read the levels of 255 that `onnx/certificate.json` allows; 0 without a certificate.
+
+        Raises InvalidModel if the certificate is damaged.
+        """
+        if not self.has(CERTIFICATE):
+            return 0
+        self.check([CERTIFICATE])
+        try:
+            return int(
+                json.loads((self.path / CERTIFICATE).read_text(encoding="utf-8"))["tolerance"]
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"{self.path / CERTIFICATE} is not a certificate ({error!r})"
+            raise InvalidModel(message) from error
+
     def files_under(self, *folders: str) -> list[str]:
         """List the card's files inside `folders`."""
         return [file for file in self.card.files if file.split("/", 1)[0] in folders]

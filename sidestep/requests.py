@@ -21,6 +21,21 @@ MAX_PROMPT = 2_000
 MAX_COUNT = 16
 SEEDS = 2**64
 DRAWN_SEEDS = 2**32
+MAX_CLIENT_ID = 128
+MAX_DEADLINE_MS = 600_000
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pixels become a file.
+
+    quality: of JPEG and WebP, 0 to 100, 90 if absent; PNG is exact
+    recipe: whether the file tells what it was drawn from
+    """
+
+    format: ImageFormat = "png"
+    quality: int | None = None
+    recipe: bool = True
 
 
 class GenerateRequest(BaseModel):
@@ -37,6 +52,21 @@ class GenerateRequest(BaseModel):
         int, Field(ge=1, le=MAX_COUNT, description="How many pictures, of consecutive seeds.")
     ] = 1
     format: Annotated[ImageFormat, Field(description="The pictures' encoding.")] = "png"
+    quality: Annotated[
+        int | None,
+        Field(ge=0, le=100, description="Of JPEG and WebP, 90 if absent; PNG is exact."),
+    ] = None
+    deadline_ms: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_DEADLINE_MS, description="Refuse at once what would take longer."),
+    ] = None
+    client_id: Annotated[
+        str | None,
+        Field(min_length=1, max_length=MAX_CLIENT_ID, description="Who asks; each has a turn."),
+    ] = None
+    supersede: Annotated[
+        bool, Field(description="Replace this client's earlier request that supersedes too.")
+    ] = False
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -44,6 +74,8 @@ class GenerateRequest(BaseModel):
             raise PydanticCustomError("blank", "prompt", {"field": "prompt"})
         if self.seed is not None and self.seed + self.count > SEEDS:
             raise PydanticCustomError("seed_count", "seed", {"field": "seed"})
+        if self.supersede and self.client_id is None:
+            raise PydanticCustomError("missing", "client_id", {"field": "client_id"})
         return self
 
     @classmethod
@@ -64,6 +96,11 @@ class GenerateRequest(BaseModel):
         return self.model_copy(update={"seed": secrets.randbelow(DRAWN_SEEDS)})
 
     @property
+    def encoding(self) -> Encoding:
+        """How the pictures become files."""
+        return Encoding(self.format, self.quality)
+
+    @property
     def seeds(self) -> range:
         """The seed of every picture; draw it first with `with_seed`."""
         if self.seed is None:
@@ -76,6 +113,10 @@ _BOUNDS = {
     "seed": "a whole number from 0 to 2^64 - 1, with seed + count at most 2^64",
     "count": f"a whole number from 1 to {MAX_COUNT}",
     "format": "one of " + ", ".join(FORMATS),
+    "quality": "a whole number from 0 to 100",
+    "deadline_ms": f"a whole number from 1 to {MAX_DEADLINE_MS:,}",
+    "client_id": f"a text of 1 to {MAX_CLIENT_ID} characters; supersede needs one",
+    "supersede": "true or false",
 }
 
 
@@ -91,7 +132,11 @@ def _sentence(name: str | None, details: ErrorDetails) -> str:
 
 @dataclass(frozen=True)
 class Timings:
-    """Where the time of one picture went, in milliseconds."""
+    """Where the time of one picture went, in milliseconds.
+
+    queue_ms: from the request to the engine's call; engine_ms: the call, for its whole batch;
+    encode_ms: from the pixels to the file. One follows the other, so that they add up.
+    """
 
     queue_ms: float = 0.0
     engine_ms: float = 0.0
@@ -100,7 +145,7 @@ class Timings:
 
     @property
     def total_ms(self) -> float:
-        """Queue, engine and encode together."""
+        """From the request to the file."""
         return self.queue_ms + self.engine_ms + self.encode_ms
 
 

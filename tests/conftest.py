@@ -180,11 +180,11 @@ def listen() -> Iterator[Callable[[FastAPI], str]]:
 
 
 @contextmanager
-def _serving(model: Path, port: int, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+def _serving(model: Path, port: int, cwd: Path, *flags: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [
             *(sys.executable, "-c", "from sidestep.cli.main import main; main()"),
-            *("serve", "--model", str(model), "--port", str(port)),
+            *("serve", "--model", str(model), "--port", str(port), *flags),
         ],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
@@ -203,8 +203,8 @@ def _serving(model: Path, port: int, cwd: Path) -> Iterator[subprocess.Popen[str
 
 
 @pytest.fixture(scope="session")
-def serving() -> Callable[[Path, int, Path], AbstractContextManager[subprocess.Popen[str]]]:
-    """Run `sidestep serve` with a model, a port and a working folder until the block ends.
+def serving() -> Callable[..., AbstractContextManager[subprocess.Popen[str]]]:
+    """Run `sidestep serve` with a model, a port, a working folder and flags until the block ends.
 
     The block begins when the service says that it is ready, and ends when its worker has.
     """

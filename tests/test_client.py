@@ -16,7 +16,13 @@ from serve.batcher import Batcher
 from serve.settings import Settings
 from sidestep.client import Client
 from sidestep.engines.fake import FakeEngine
-from sidestep.errors import InvalidRequest, RequestTooLarge, ServiceBusy, ServiceUnavailable
+from sidestep.errors import (
+    InvalidRequest,
+    RequestTooLarge,
+    ServiceBusy,
+    ServiceUnavailable,
+    Superseded,
+)
 from sidestep.generator import Generator
 from sidestep.requests import GenerateRequest
 
@@ -113,6 +119,7 @@ async def test_nobody_listens() -> None:
         (Response("[]", 404, media_type="application/json"), InvalidRequest),
         (Response("too large", 413), RequestTooLarge),
         (Response("", 429, {"Retry-After": "7"}), ServiceBusy),
+        (Response("", 409), Superseded),
     ],
     ids=lambda value: str(getattr(value, "status_code", "")),
 )

@@ -101,13 +101,13 @@ def _connect(page: gr.Blocks, generate: Generate, parts: _Parts) -> None:
     """
 
     async def follow(
-        prompt: str, seed: str, keep: bool, drawn: tuple[str, str] | None
+        prompt: str, seed: str, keep: bool, drawn: tuple[str, str] | None, request: gr.Request
     ) -> tuple[Any, Any, Any, Any]:
         if (prompt, seed) == drawn:  # the seed box, telling of the seed written below
             return (gr.skip(),) * 4
         fresh = not keep and drawn is not None and prompt != drawn[0]
         seed = new_seed() if fresh else seed
-        shown = await draw(generate, prompt, seed)
+        shown = await draw(generate, prompt, seed, tab=request.session_hash)
         if shown.picture is None:
             return gr.skip(), gr.skip(), shown.report, None
         return seed if fresh else gr.skip(), shown.picture, shown.report, (prompt, seed)

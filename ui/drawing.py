@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -27,19 +26,21 @@ class Shown:
     picture: str | None = None
 
 
-async def draw(generate: Generate, prompt: str, seed: str) -> Shown:
-    """Draw what the page asks for; every error becomes one sentence beside the last picture."""
+async def draw(generate: Generate, prompt: str, seed: str, *, tab: str | None = None) -> Shown:
+    """Draw what the page asks for; every error becomes one sentence beside the last picture.
+
+    tab: names the open page, so that each has its turn where several draw
+    """
     try:
-        request = GenerateRequest.parse({"prompt": prompt, "seed": seed_number(seed)})
-        began = time.perf_counter()
+        values = {"prompt": prompt, "seed": seed_number(seed), "client_id": tab}
+        request = GenerateRequest.parse(values)
         picture = (await generate(request))[0]
-        total_ms = 1e3 * (time.perf_counter() - began)
     except SidestepError as error:
         return Shown(error_html(str(error)))
     except Exception:
         logger.exception("a picture for the page failed")
         return Shown(error_html("something went wrong; the service's log says what"))
-    report = badge_html(picture, total_ms) + warning_html(picture)
+    report = badge_html(picture) + warning_html(picture)
     return Shown(report, picture_html(picture, prompt))
 
 

@@ -33,7 +33,7 @@ def empty_html() -> str:
     return '<figure class="picture"><div class="nothing"></div></figure>'
 
 
-def badge_html(picture: Picture, total_ms: float) -> str:
+def badge_html(picture: Picture) -> str:
     """Tell where the time of a picture went."""
     timings = picture.timings
     parts = (
@@ -43,7 +43,7 @@ def badge_html(picture: Picture, total_ms: float) -> str:
         ("batch", str(timings.batch_size)),
     )
     rest = "".join(f"<span>{name} <b>{value}</b></span>" for name, value in parts)
-    return f'<p class="badge" role="status"><strong>{total_ms:.0f} ms</strong>{rest}</p>'
+    return f'<p class="badge" role="status"><strong>{timings.total_ms:.0f} ms</strong>{rest}</p>'
 
 
 def warning_html(picture: Picture) -> str:

@@ -16,6 +16,7 @@ from sidestep.cli.options import ENGINE, MODEL, SEED
 @click.option("--count", type=int, default=1, show_default=True, help="Pictures of each prompt.")
 @click.option("--out", type=click.Path(path_type=Path), default="out", show_default=True)
 @click.option("--format", default="png", show_default=True, help="png, jpeg or webp.")
+@click.option("--recipe/--no-recipe", default=True, help="Write the recipe into each file.")
 @MODEL
 @ENGINE
 def command(
@@ -24,12 +25,13 @@ def command(
     count: int,
     out: Path,
     format: str,
+    recipe: bool,
     model: Path | None,
     engine: str,
 ) -> None:
     """Draw COUNT pictures of each prompt; picture i has seed SEED + i.
 
-    Files are named after prompt and seed, and carry their recipe inside.
+    Files are named after prompt and seed. `sidestep verify` draws one again from its recipe.
     """
     from sidestep.generator import Generator
     from sidestep.requests import GenerateRequest
@@ -38,7 +40,7 @@ def command(
     requests = [GenerateRequest.parse({"prompt": prompt, **values}) for prompt in prompts]
     generator = Generator.load(model, engine=engine)
     for request in requests:
-        for picture in generator.generate(request):
+        for picture in generator.generate(request, recipe=recipe):
             name = re.sub(r"\W+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
             suffix = "jpg" if picture.format == "jpeg" else picture.format
             path = picture.save(out / f"{name}-{picture.seed}.{suffix}")

@@ -22,6 +22,7 @@ from sidestep.errors import (
 # name -> (module in sidestep.cli, one line of help)
 COMMANDS = {
     "generate": ("generate", "Draw pictures from prompts into a folder."),
+    "verify": ("verify", "Draw a picture again from its recipe and compare."),
     "serve": ("serve", "Serve the HTTP API and the page."),
     "data": ("data", "Build a training set."),
     "new": ("new", "Make a full-size model with random weights, to measure cost."),

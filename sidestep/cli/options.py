@@ -17,7 +17,7 @@ MODEL = click.option(
 )
 ENGINE = click.option(
     "--engine",
-    type=click.Choice(["auto", "onnx", "pytorch"]),
+    type=click.Choice(["auto", "onnx", "pytorch", "fake"]),
     default="auto",
     show_default=True,
     help="What runs the model; auto takes its ONNX graph where it has one.",

@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sidestep.cli.options import ENGINE, MODEL
+from serve.settings import Settings, variable
+
+
+def _option(field: Field[Any]) -> Callable[[Any], Any]:
+    """Make the flag of a setting, which its environment variable may give too."""
+    name = field.name.replace("_", "-")
+    kind: click.ParamType[Any] | None = None
+    flag = f"--{name}/--no-{name}" if isinstance(field.default, bool) else f"--{name}"
+    if "bounds" in field.metadata:
+        kind = click.IntRange(*field.metadata["bounds"])
+    elif "choices" in field.metadata:
+        kind = click.Choice(field.metadata["choices"])
+    return click.option(
+        flag,
+        type=kind,
+        default=field.default,
+        envvar=variable(field.name),
+        help=field.metadata["help"],
+        show_default=field.default not in (None, ""),
+        show_envvar=True,
+    )
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for field in reversed(fields(Settings)):
+        command = _option(field)(command)
+    return command
 
 
 @click.command()
-@MODEL
-@ENGINE
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(1, 65535), default=3000, show_default=True)
-def command(model: Path | None, engine: str, host: str, port: int) -> None:
+@_options
+def command(**values: Any) -> None:
     """Serve pictures over HTTP, with a page at /ui where they follow your typing."""
     from serve.run import serve
 
-    serve(model, engine, host, port)
+    if values["model"]:
+        values["model"] = str(Path(values["model"]).absolute())
+    serve(Settings(**values))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sidestep.engines.contract import Engine
+from sidestep.engines.fake import FakeEngine
 from sidestep.errors import InvalidRequest
 from sidestep.model_folder import ONNX, ModelFolder
 
-ENGINES = ("auto", "onnx", "pytorch")
+ENGINES = ("auto", "onnx", "pytorch", "fake")
 
 
 def load_engine(folder: ModelFolder, name: str = "auto") -> Engine:
@@ -20,6 +21,8 @@ def load_engine(folder: ModelFolder, name: str = "auto") -> Engine:
         from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(folder)
+    if name == "fake":
+        return FakeEngine.like(folder.card)
     from sidestep.engines.pytorch import PyTorchEngine
 
     return PyTorchEngine(folder)

@@ -12,7 +12,7 @@ import pytest
 
 from sidestep.cli.main import COMMANDS
 from sidestep.generator import Generator
-from sidestep.images import decode, read_recipe
+from sidestep.images import decode, encode, read_recipe
 from sidestep.model_folder import ONNX, ModelFolder
 
 
@@ -65,6 +65,7 @@ def test_generate_writes_what_the_library_draws(tiny_model: ModelFolder, tmp_pat
         (["generate", "a", "--seed", str(2**64)], "seed must be a whole number"),
         (["generate", "a", "--count", "1000"], "count must be a whole number from 1 to 16"),
         (["generate", "a", "--format", "gif"], "format must be one of png, jpeg, webp"),
+        (["verify", "nowhere.png"], "nowhere.png cannot be read"),
         (["generate", "a", "--model", "nowhere"], "nowhere is not a folder"),
         (["data", "emoji", "--size", "9999"], "between 16 and 512"),
         (["train", "--data", "nowhere"], "sidestep data emoji --out nowhere"),
@@ -98,6 +99,20 @@ def test_a_damaged_model_is_one_line(tiny_model: ModelFolder, tmp_path: Path, da
     assert done.stderr.startswith("InvalidModel: ")
     assert "generator.onnx" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_picture_is_verified(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    data = Generator.load(tiny_model.path)("red apple", seed=7).data
+    (tmp_path / "a.png").write_bytes(data)
+    done = sidestep("verify", "a.png", "--model", tiny_model.path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "a.png is 'red apple' with seed 7 by tiny: largest difference 0/255" in done.stdout
+    forged = encode(255 - decode(data), "png", read_recipe(data))
+    (tmp_path / "a.png").write_bytes(forged)
+    done = sidestep("verify", "a.png", "--model", tiny_model.path, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("VerificationFailed: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_cut_prompt_is_said(tiny_model: ModelFolder, tmp_path: Path) -> None:

@@ -3,63 +3,26 @@
 from __future__ import annotations
 
 import base64
+import email
+import email.policy
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.message import EmailMessage
 from typing import Any
 from urllib.parse import unquote
 
 import httpx
-import numpy as np
 import pytest
 from fastapi import FastAPI
-from numpy.typing import NDArray
 
-from serve.app import create_app
-from serve.settings import Settings
-from sidestep.engines.fake import FakeEngine
-from sidestep.generator import Generator
+from serve.device import EngineTimes
 from sidestep.images import read_recipe
 
 JSON = {"content-type": "application/json"}
-
-
-class Desk:
-    """The fake engine's switches: a gate that holds it, and a seed for which it fails."""
-
-    def __init__(self) -> None:
-        self.open = threading.Event()
-        self.open.set()
-        self.fails = False
-        self.engine = FakeEngine(tokens=12, before=self._before)
-
-    def _before(self, ids: NDArray[np.int64]) -> None:
-        assert self.open.wait(10)
-        if self.fails:
-            raise RuntimeError("a secret of the engine")
-
-
-@pytest.fixture(scope="module")
-def desk() -> Desk:
-    return Desk()
-
-
-@pytest.fixture(scope="module")
-def app(desk: Desk, make_generator: Callable[[FakeEngine], Generator]) -> FastAPI:
-    return create_app(make_generator(desk.engine), Settings(queue_limit=16))
-
-
-@pytest.fixture(scope="module")
-def url(app: FastAPI, listen: Callable[[FastAPI], str]) -> str:
-    return listen(app)
-
-
-@pytest.fixture
-def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=30) as client:
-        yield client
+REST = ("quality", "deadline_ms", "client_id", "supersede")
 
 
 def test_one_picture_is_its_bytes(http: httpx.Client) -> None:
@@ -73,9 +36,13 @@ def test_one_picture_is_its_bytes(http: httpx.Client) -> None:
     recipe = read_recipe(first.content)
     assert recipe is not None
     assert (recipe.prompt, recipe.seed) == ("red apple", 7)
-    number = r"\d+\.\d\d"
+    number = r"(\d+\.\d\d)"
     pattern = f"queue;dur={number}, engine;dur={number}, encode;dur={number}, total;dur={number}"
-    assert re.fullmatch(f'{pattern}, batch;desc="1"', first.headers["server-timing"])
+    found = re.fullmatch(f'{pattern}, batch;desc="1"', first.headers["server-timing"])
+    assert found is not None
+    *parts, total = map(float, found.groups())
+    assert sum(parts) == pytest.approx(total, abs=0.03)
+    assert first.elapsed.total_seconds() * 1e3 > total
 
 
 @pytest.mark.parametrize(
@@ -115,6 +82,103 @@ def test_a_cut_prompt_names_the_dropped_words(http: httpx.Client) -> None:
     assert len(long.headers["x-prompt-dropped"]) < 4096
 
 
+def test_a_quality_makes_the_file_smaller(http: httpx.Client) -> None:
+    fine, coarse = (
+        http.post(
+            "/generate", json={"prompt": "a", "seed": 1, "format": "jpeg", "quality": quality}
+        )
+        for quality in (95, 10)
+    )
+    assert len(coarse.content) < len(fine.content)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_accept_chooses_the_format(http: httpx.Client, kind: str) -> None:
+    body = {"prompt": "a", "seed": 7}
+    answer = http.post("/generate", json=body, headers={"Accept": f"image/{kind}"})
+    named = http.post("/generate", json={**body, "format": kind})
+    assert answer.headers["content-type"] == f"image/{kind}"
+    assert answer.content == named.content
+
+
+def test_what_nobody_offers_is_not_acceptable(http: httpx.Client) -> None:
+    answer = http.post("/generate", json={"prompt": "a"}, headers={"Accept": "image/gif"})
+    assert answer.status_code == 406
+    assert "image/png, image/jpeg, image/webp" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_several_pictures_as_multipart_are_the_json_s_bytes(http: httpx.Client, count: int) -> None:
+    body = {"prompt": "octopus", "seed": 5, "count": count, "format": "jpeg"}
+    answer = http.post("/generate", json=body, headers={"Accept": "multipart/mixed"})
+    head = f"Content-Type: {answer.headers['content-type']}\r\n\r\n".encode()
+    parts = email.message_from_bytes(head + answer.content, policy=email.policy.HTTP).get_payload()
+    json = http.post("/generate", json=body, headers={"Accept": "application/json"})
+    pictures = json.json()["pictures"]
+    assert len(parts) == len(pictures) == count
+    for part, picture in zip(parts, pictures, strict=True):
+        assert isinstance(part, EmailMessage)
+        assert part.get_content_type() == "image/jpeg"
+        assert part.get_payload(decode=True) == base64.b64decode(picture["data"])
+        assert part["X-Seed"] == str(picture["seed"])
+        assert "total;dur=" in str(part["Server-Timing"])
+
+
+def test_a_picture_with_a_seed_has_an_address_that_caches(http: httpx.Client, desk: Any) -> None:
+    address = {"prompt": "red apple", "seed": "7"}
+    first = http.get("/generate", params=address)
+    assert first.content == http.post("/generate", json={"prompt": "red apple", "seed": 7}).content
+    assert first.headers["cache-control"] == "public, max-age=3600"
+    assert first.headers["vary"] == "Accept"
+    tag = first.headers["etag"]
+    drawn = len(desk.engine.batches)
+    for known in (tag, f'"other", W/{tag}', "*"):
+        again = http.get("/generate", params=address, headers={"If-None-Match": known})
+        assert again.status_code == 304
+        assert again.content == b""
+        assert again.headers["etag"] == tag
+    assert len(desk.engine.batches) == drawn
+    changed = http.get("/generate", params=address, headers={"If-None-Match": '"other"'})
+    assert changed.content == first.content
+    others = [
+        http.get("/generate", params={**address, **change}).headers["etag"]
+        for change in ({"seed": "8"}, {"prompt": "a"}, {"format": "webp"}, {"quality": "5"})
+    ]
+    assert len({tag, *others}) == 5
+
+
+@pytest.mark.parametrize("params", [{}, {"seed": "7", "count": "2"}])
+def test_what_differs_each_time_is_never_cached(http: httpx.Client, params: dict[str, str]) -> None:
+    answer = http.get("/generate", params={"prompt": "a", **params})
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert "etag" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "words"),
+    [
+        ("", "prompt", "missing"),
+        ("prompt=", "prompt", "1 to 2,000"),
+        ("prompt=a&seed=1.5", "seed", "whole number"),
+        ("prompt=a&seed=-1", "seed", "0 to 2^64 - 1"),
+        ("prompt=a&seed=" + "9" * 3000, "seed", "whole number"),
+        ("prompt=a&seed=%C2%B2", "seed", "whole number"),
+        ("prompt=a&seed=1&seed=2", "seed", "more than once"),
+        ("prompt=a&supersede=maybe", "supersede", "true or false"),
+        ("prompt=a&size=3", "size", "not a field"),
+        ("prompt=a&count=17", "count", "1 to 16"),
+    ],
+)
+def test_a_bad_query_is_one_sentence(
+    http: httpx.Client, query: str, field: str, words: str
+) -> None:
+    answer = http.get(f"/generate?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == field
+    assert words in answer.json()["error"]["message"]
+
+
 BAD_BODIES: list[tuple[Any, int, str | None, str]] = [
     ({"prompt": ""}, 422, "prompt", "1 to 2,000 characters"),
     ({"prompt": " \n"}, 422, "prompt", "not blank"),
@@ -131,7 +195,12 @@ BAD_BODIES: list[tuple[Any, int, str | None, str]] = [
     ({"prompt": "a", "format": "gif"}, 422, "format", "png, jpeg, webp"),
     ({"prompt": "a", "size": 3}, 422, "size", "not a field"),
     ({"prompt": "a", "x" * 5000: 3}, 422, "x" * 64 + "...", "not a field"),
+    ({"prompt": "a", "deadline_ms": 0}, 422, "deadline_ms", "1 to 600,000"),
+    ({"prompt": "a", "client_id": ""}, 422, "client_id", "1 to 128 characters"),
+    ({"prompt": "a", "supersede": 1}, 422, "supersede", "true or false"),
+    ({"prompt": "a", "supersede": True}, 422, "client_id", "missing"),
     (b'{"prompt": "\xff\xfe"}', 400, None, "UTF-8"),
+    (b'{"prompt": "a", "prompt": "b"}', 400, "prompt", "more than once"),
     (b'{"prompt": "a"', 400, None, "JSON object"),
     (b"", 400, None, "JSON object"),
     (b"[1]", 400, None, "JSON object"),
@@ -149,7 +218,7 @@ BAD_BODIES: list[tuple[Any, int, str | None, str]] = [
     ("body", "status", "field", "words"), BAD_BODIES, ids=lambda value: str(value)[:32]
 )
 def test_bad_bodies_are_one_sentence_and_draw_nothing(
-    http: httpx.Client, desk: Desk, body: Any, status: int, field: str | None, words: str
+    http: httpx.Client, desk: Any, body: Any, status: int, field: str | None, words: str
 ) -> None:
     drawn = len(desk.engine.batches)
     sent: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
@@ -191,7 +260,7 @@ def test_a_body_without_length_is_read_up_to_the_limit(http: httpx.Client) -> No
     [
         ("GET", "/nope", 404, "not_found"),
         ("POST", "/", 405, "method_not_allowed"),
-        ("GET", "/generate", 405, "method_not_allowed"),
+        ("PUT", "/generate", 405, "method_not_allowed"),
         ("DELETE", "/livez", 405, "method_not_allowed"),
     ],
 )
@@ -203,69 +272,145 @@ def test_unknown_paths_and_methods_have_the_same_shape(
     assert answer.json()["error"]["code"] == code
 
 
-def test_an_engine_that_fails_tells_the_client_nothing_more(
-    http: httpx.Client, desk: Desk, caplog: pytest.LogCaptureFixture
+def test_a_broken_engine_is_unavailable_until_it_is_opened_anew(
+    http: httpx.Client, desk: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.fails = True
     answer = http.post("/generate", json={"prompt": "a"})
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) >= 1
+    assert answer.json()["error"]["code"] == "unavailable"
+    assert "a secret of the engine" in caplog.text
+    assert "a secret of the engine" not in answer.text
+    assert http.get("/readyz").status_code == 503
+    assert http.get("/livez").status_code == 200
+    assert http.post("/generate", json={"prompt": "a"}).status_code == 503
     desk.fails = False
+    wait_until(lambda: http.get("/readyz").status_code == 200)
+    assert http.post("/generate", json={"prompt": "a"}).status_code == 200
+
+
+def test_what_fails_beside_the_engine_tells_the_client_nothing_more(
+    http: httpx.Client,
+    app: FastAPI,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("a secret of the encoder")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(app.state.studio.generator, "picture", broken)
+        answer = http.post("/generate", json={"prompt": "a"})
     assert answer.status_code == 500
     assert answer.json()["error"] == {
         "code": "internal",
         "message": "unexpected error; see the log",
         "field": None,
     }
-    assert "a secret of the engine" in caplog.text
+    assert "a secret of the encoder" in caplog.text
     assert http.post("/generate", json={"prompt": "a"}).status_code == 200
 
 
-def test_a_full_queue_says_when_to_come_back(http: httpx.Client, desk: Desk, app: FastAPI) -> None:
+class Asked(threading.Thread):
+    """A request under way."""
+
+    def __init__(self, url: str, **values: Any) -> None:
+        super().__init__()
+        self.url, self.body = f"{url}/generate", {"prompt": "a", **values}
+        self.start()
+
+    def run(self) -> None:
+        self.answered = httpx.post(self.url, json=self.body, timeout=30)
+
+    def answer(self) -> httpx.Response:
+        self.join()
+        return self.answered
+
+
+def hold(url: str, desk: Any) -> Asked:
+    """Keep the engine busy until the desk opens again."""
     desk.open.clear()
-    answers: list[httpx.Response] = []
-
-    def ask(count: int) -> threading.Thread:
-        body = {"prompt": "a", "count": count}
-        thread = threading.Thread(
-            target=lambda: answers.append(httpx.post(f"{http.base_url}/generate", json=body))
-        )
-        thread.start()
-        return thread
-
     drawn = len(desk.engine.batches)
-    threads = [ask(1)]
+    asked = Asked(url)
     wait_until(lambda: len(desk.engine.batches) > drawn)
-    threads.append(ask(16))
+    return asked
+
+
+def test_a_full_queue_says_when_to_come_back(
+    http: httpx.Client, url: str, desk: Any, app: FastAPI
+) -> None:
+    asked = [hold(url, desk), Asked(url, count=16)]
     wait_until(lambda: app.state.studio.batcher.queued == 16)
     refused = http.post("/generate", json={"prompt": "a"})
     desk.open.set()
-    for thread in threads:
-        thread.join()
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) >= 1
+    assert int(refused.headers["x-predicted-wait-ms"]) >= 0
     assert refused.json()["error"]["code"] == "busy"
-    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [one.answer().status_code for one in asked] == [200, 200]
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_before_anything_is_queued(
+    http: httpx.Client, url: str, desk: Any, app: FastAPI
+) -> None:
+    batcher = app.state.studio.batcher
+    asked = hold(url, desk)
+    with batcher._wake:  # the engine's calls take a minute, as far as is known
+        known, batcher.device.times = batcher.device.times, EngineTimes(desk.engine.spec)
+        batcher.device.times.add(1, 60.0)
+    refused = http.post("/generate", json={"prompt": "a"}, headers={"X-Deadline-Ms": "2500"})
+    in_body = http.post("/generate", json={"prompt": "a", "deadline_ms": 2500})
+    patient = Asked(url, deadline_ms=600_000)
+    wait_until(lambda: batcher.queued == 1)
+    batcher.device.times = known
+    desk.open.set()
+    assert refused.status_code == in_body.status_code == 429
+    assert 100_000 < int(refused.headers["x-predicted-wait-ms"]) <= 120_000
+    assert 97 < int(refused.headers["retry-after"]) <= 118
+    assert "predicted wait of" in refused.json()["error"]["message"]
+    assert asked.answer().status_code == patient.answer().status_code == 200
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "1e3", "600001", "9" * 5000])
+def test_a_wrong_deadline_header_names_its_bounds(http: httpx.Client, value: str) -> None:
+    answer = http.post("/generate", json={"prompt": "a"}, headers={"X-Deadline-Ms": value})
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "deadline_ms"
+    assert "1 to 600,000" in answer.json()["error"]["message"]
+
+
+def test_the_newest_of_a_client_s_requests_wins(
+    http: httpx.Client, url: str, desk: Any, app: FastAPI
+) -> None:
+    drawn = len(desk.engine.batches)
+    asked = hold(url, desk)
+    older = Asked(url, prompt="red", client_id="tab", supersede=True)
+    wait_until(lambda: app.state.studio.batcher.queued == 1)
+    other = Asked(url, prompt="red", client_id="other tab", supersede=True)
+    wait_until(lambda: app.state.studio.batcher.queued == 2)
+    newer = Asked(url, prompt="red apple", client_id="tab", supersede=True)
+    assert older.answer().status_code == 409
+    assert older.answer().json()["error"]["code"] == "superseded"
+    desk.open.set()
+    assert [one.answer().status_code for one in (asked, other, newer)] == [200] * 3
+    assert desk.engine.batches[drawn:] == [1, 2]
 
 
 def test_a_client_that_leaves_is_not_drawn(
-    http: httpx.Client, url: str, desk: Desk, app: FastAPI
+    http: httpx.Client, url: str, desk: Any, app: FastAPI
 ) -> None:
-    desk.open.clear()
     drawn = len(desk.engine.batches)
-    first = threading.Thread(
-        target=lambda: httpx.post(f"{url}/generate", json={"prompt": "a"}, timeout=30)
-    )
-    first.start()
-    wait_until(lambda: len(desk.engine.batches) > drawn)
+    first = hold(url, desk)
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as leaving:
         body = b'{"prompt": "b", "count": 4}'
         head = f"POST /generate HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         leaving.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         wait_until(lambda: app.state.studio.batcher.queued == 4)
-    batcher = app.state.studio.batcher
-    wait_until(lambda: all(job.future.cancelled() for job in batcher._jobs))
+    wait_until(lambda: app.state.studio.batcher.queued == 0)
     desk.open.set()
-    first.join()
+    assert first.answer().status_code == 200
     assert http.post("/generate", json={"prompt": "c"}).status_code == 200
     assert desk.engine.batches[drawn:] == [1, 1]
 
@@ -280,12 +425,28 @@ def test_health_and_home(http: httpx.Client) -> None:
 
 def test_the_document_is_true_and_asks_no_other_host(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
-    assert set(document["paths"]) == {"/generate", "/livez", "/readyz"}
+    assert set(document["paths"]) == {
+        *("/generate", "/livez", "/readyz", "/metrics"),
+        *("/v1/images/generations", "/v1/models", "/v1/models/{model}"),
+    }
     generate = document["paths"]["/generate"]["post"]
     schema = generate["requestBody"]["content"]["application/json"]["schema"]
-    assert set(schema["properties"]) == {"prompt", "seed", "count", "format"}
+    assert set(schema["properties"]) == {"prompt", "seed", "count", "format", *REST}
     assert schema["required"] == ["prompt"]
-    assert set(generate["responses"]) == {"200", "400", "413", "415", "422", "429", "500", "503"}
+    query = document["paths"]["/generate"]["get"]["parameters"]
+    assert {one["name"] for one in query if one["in"] == "query"} == set(schema["properties"])
+    assert set(generate["responses"]) == {
+        "200",
+        "400",
+        "406",
+        "409",
+        "413",
+        "415",
+        "422",
+        "429",
+        "500",
+        "503",
+    }
     page = http.get("/docs")
     assert page.status_code == 200
     assert "http" not in re.sub(r"https?://127\.0\.0\.1:\d+", "", page.text)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import httpx
 import pytest
 
 from sidestep.generator import Generator
+from sidestep.images import read_recipe
 from sidestep.model_folder import CARD, ONNX, ModelFolder
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +40,10 @@ def test_the_service_from_start_to_stop(
             assert http.get("/livez").status_code == 200
             assert http.get("/nope").json()["error"]["code"] == "not_found"
             assert http.post("/readyz").json()["error"]["code"] == "method_not_allowed"
-            assert "/generate" in http.get("/openapi.json").json()["paths"]
+            paths = http.get("/openapi.json").json()["paths"]
+            assert {"/generate", "/v1/images/generations", "/bentoml/generate"} <= set(paths)
+            assert "sidestep_pictures_total" in http.get("/metrics").text
+            speaks_bentoml(http, answer.content)
             assert http.get("/ui/").status_code == 200
             large = http.post(
                 "/generate", content=b" " * 2_000_000, headers={"content-type": "application/json"}
@@ -60,6 +66,62 @@ def test_the_service_from_start_to_stop(
             output, _ = process.communicate(timeout=60)
         assert process.returncode == 0
         assert output == "", "it stops without a word"
+
+
+def test_what_was_accepted_is_finished(
+    serving: Callable[..., AbstractContextManager[subprocess.Popen[str]]],
+    free_port: Callable[[], int],
+    tiny_model: ModelFolder,
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    flags = ("--engine", "fake", "--no-recipe", "--deadline-ms", "60000", "--grace-s", "60")
+
+    def ask(number: int) -> httpx.Response:
+        body = {"prompt": "a", "count": 16, "client_id": str(number)}
+        return httpx.post(f"{url}/generate", json=body, timeout=120)
+
+    with (
+        serving(tiny_model.path, port, tmp_path, *flags) as process,
+        ThreadPoolExecutor(16) as pool,
+    ):
+        assert read_recipe(httpx.get(f"{url}/generate?prompt=a", timeout=60).content) is None
+        with httpx.stream("GET", f"{url}/ui/gradio_api/heartbeat/open-page", timeout=120) as page:
+            next(page.iter_raw())
+            asked = [pool.submit(ask, number) for number in range(16)]
+            waiting = 0.0
+            while waiting < 100:
+                metrics = httpx.get(f"{url}/metrics", timeout=60).text
+                found = re.search(r"^sidestep_queued_pictures (\S+)$", metrics, re.M)
+                assert found is not None
+                waiting = float(found[1])
+            process.send_signal(signal.SIGTERM)
+            answers = [one.result() for one in asked]
+            output, _ = process.communicate(timeout=120)
+    assert [answer.status_code for answer in answers] == [200] * 16
+    assert all(len(answer.json()["pictures"]) == 16 for answer in answers)
+    assert process.returncode == 0
+    assert output == ""
+
+
+def speaks_bentoml(http: httpx.Client, expected: bytes) -> None:
+    """BentoML's own client draws the same bytes, and errors have our shape."""
+    program = f"""
+import sys, bentoml
+with bentoml.SyncHTTPClient({str(http.base_url)!r}) as client:
+    sys.stdout.buffer.write(client.generate(prompt="red apple", seed=7))
+"""
+    drawn = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert drawn.stdout == expected
+    body = {"prompt": "red apple", "seed": 7}
+    native = http.post("/bentoml/generate", json=body)
+    assert native.content == expected
+    assert native.headers["x-seed"] == "7"
+    assert "total;dur=" in native.headers["server-timing"]
+    refused = http.post("/bentoml/generate", json={**body, "seed": -1})
+    assert refused.status_code == 422
+    assert refused.json()["error"]["field"] == "seed"
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "mismatching"])
@@ -96,6 +158,7 @@ assert "gradio" not in sys.modules and "fastapi" not in sys.modules
 from serve.app import create_app
 from serve.settings import Settings
 from sidestep.generator import Generator
+from sidestep.images import read_recipe
 import ui
 generator = Generator.load({str(tiny_model.path)!r})
 create_app(generator, Settings())

@@ -1,18 +1,43 @@
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
-from serve.settings import Settings
+from serve.settings import Settings, variable
 from sidestep.errors import InvalidRequest
+
+DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
 
 
 def test_defaults_and_variables() -> None:
     assert Settings.from_environment({"SIDESTEP_MODEL": ""}) == Settings()
-    settings = Settings.from_environment({"SIDESTEP_MODEL": "m", "SIDESTEP_QUEUE_LIMIT": "32"})
-    assert settings == Settings(model="m", queue_limit=32)
+    environment = {"SIDESTEP_MODEL": "m", "SIDESTEP_QUEUE_LIMIT": "32", "SIDESTEP_RECIPE": "Off"}
+    settings = Settings.from_environment(environment)
+    assert settings == Settings(model="m", queue_limit=32, recipe=False)
+    assert Settings.from_environment(settings.to_environment()) == settings
 
 
-@pytest.mark.parametrize("value", ["3", "many", "1000000", "-1"])
+@pytest.mark.parametrize("value", ["3", "many", "1000000", "-1", "9" * 5000])
 def test_a_value_out_of_bounds_names_the_variable_and_its_bounds(value: str) -> None:
     with pytest.raises(InvalidRequest, match=r"SIDESTEP_QUEUE_LIMIT .* from 16 to 100,000"):
         Settings.from_environment({"SIDESTEP_QUEUE_LIMIT": value})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("SIDESTEP_ENGINE", "one of auto"), ("SIDESTEP_RECIPE", "true or false")]
+)
+def test_other_values_are_named_too(name: str, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"{name} must be {words}.* not 'maybe'"):
+        Settings.from_environment({name: "maybe"})
+
+
+def test_the_documentation_lists_every_setting_as_it_is() -> None:
+    rows = re.findall(r"^\| `(SIDESTEP_\w+)` \| (.*?) \| (.*?) \|$", DOCS.read_text(), re.M)
+    wanted = []
+    for option in fields(Settings):
+        default = "" if option.default in (None, "") else f"`{option.default}`"
+        wanted.append((variable(option.name), default, option.metadata["help"]))
+    assert rows == wanted

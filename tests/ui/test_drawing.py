@@ -26,7 +26,11 @@ async def test_the_page_shows_the_exact_bytes() -> None:
     assert found is not None
     assert base64.b64decode(found[1]) == DATA
     assert 'download="red-apple-18446744073709551615.png"' in shown.picture
+    assert "<strong>33 ms</strong>" in shown.report
+    assert "queue <b>1.0</b>" in shown.report
     assert "engine <b>30.0</b>" in shown.report
+    assert "encode <b>2.0</b>" in shown.report
+    assert "batch <b>4</b>" in shown.report
     assert "left out: tail" in shown.report
 
 

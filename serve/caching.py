@@ -1,0 +1,29 @@
+"""Pictures in HTTP caches: with a fixed seed a picture is a pure function of its address."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import astuple
+
+from sidestep import __version__
+from sidestep.engines.contract import GeneratorSpec
+from sidestep.requests import Encoding, GenerateRequest
+
+# The same address gives another picture when another model is served, so caches ask again.
+FRESH = "public, max-age=3600"
+NEVER = "no-store"
+
+
+def entity_tag(request: GenerateRequest, encoding: Encoding, spec: GeneratorSpec) -> str:
+    """Name a picture's bytes before they are drawn: equal tags mean equal bytes."""
+    drawn = (request.prompt, request.seed, *astuple(encoding))
+    by = (spec.name, spec.weights, __version__)
+    text = json.dumps([drawn, by])
+    return f'"{hashlib.sha256(text.encode("ascii")).hexdigest()[:32]}"'
+
+
+def matches(tag: str, if_none_match: str) -> bool:
+    """Tell whether a caller has the answer of this tag already."""
+    known = [part.strip().removeprefix("W/") for part in if_none_match.split(",")]
+    return tag in known or "*" in known

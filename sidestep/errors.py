@@ -9,6 +9,9 @@ SidestepError
 ├── Stopped               a long run was asked to stop, and saved its state first
 ├── BackendUnavailable    a package that this command needs is not installed
 ├── CertificateFailed     an exported graph does not match its reference
+├── EngineMismatch        a compiled plan belongs to another GPU, library, model or machine
+├── CompileFailed         a compiler refused a graph, or made of it what was not asked for
+├── NotEnoughRoom         too little memory or disk for a command, found out before it starts
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
     └── ServiceBusy       its queue is full now; `retry_after_s` says when to come back
 
@@ -89,6 +92,29 @@ class CertificateFailed(SidestepError):
     """An exported graph differs from its PyTorch reference by more than its tolerance."""
 
     code = "certificate_failed"
+
+
+class EngineMismatch(SidestepError):
+    """A compiled plan is not for this GPU, library or model, or was not made on this machine."""
+
+    code = "engine_mismatch"
+
+    def __init__(self, what: str, *, plan: object, here: object, mend: str) -> None:
+        super().__init__(f"{what} is {plan} in the plan's manifest but {here} here; run: {mend}")
+        self.plan = plan
+        self.here = here
+
+
+class CompileFailed(SidestepError):
+    """A compiler refused a graph, or made something else of it than was asked for."""
+
+    code = "compile_failed"
+
+
+class NotEnoughRoom(SidestepError):
+    """A command needs more memory or disk than is free; found out before it starts."""
+
+    code = "not_enough_room"
 
 
 class ServiceUnavailable(SidestepError):

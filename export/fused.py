@@ -8,13 +8,15 @@ from export.folding import FoldedGenerator
 from export.job import Job
 from export.onnx import export_onnx, fused_inputs, halve_exact_weights, save
 from export.shared_weights import share_weights
+from sidestep.engines.contract import Engine
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
+from sidestep.engines.open_vino import OpenVinoEngine
 from sidestep.engines.torch_module import OneStepGenerator
 from sidestep.model_folder import WEIGHTS
 
 
 def export_fused(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
-    """Write `generator.onnx` for ONNX Runtime; returns its certificate and the files it shares."""
+    """Write `generator.onnx`; returns its certificate and the files whose weights it shares."""
     module = job.apply_precision(FoldedGenerator(generator))
     job.stage("export ONNX")
     model = export_onnx(module, fused_inputs(job.folder.card), ["pixels"])
@@ -29,6 +31,10 @@ def export_fused(generator: OneStepGenerator, job: Job) -> tuple[Certificate, li
     save(model, graph)
     del model
     job.stage("certify")
-    engine = OnnxRuntimeEngine(folder, graph=graph)
     precision = job.options.precision
+    engine: Engine
+    if job.options.to == "openvino":
+        engine = OpenVinoEngine(folder, precision=precision, graph=graph)
+    else:
+        engine = OnnxRuntimeEngine(folder, graph=graph)
     return certify(job.reference, engine, precision=precision, proof=job.proof), shares

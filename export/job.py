@@ -42,7 +42,7 @@ class Job:
 
         Raises CertificateFailed if fp16 cannot draw the reference's pictures.
         """
-        if self.options.precision == "fp32":
+        if self.options.precision != "fp16":  # bf16 is the engine's own doing
             return module.eval()
         self.stage("find what overflows")
         ids = torch.from_numpy(self.reference.ids)

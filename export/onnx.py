@@ -25,7 +25,7 @@ def export_onnx(
 ) -> onnx.ModelProto:
     """Trace a module with a dynamic batch, which is 2 in `inputs`; other sizes stay as they are.
 
-    fp16 weights make an fp16 graph. Notes of this machine are left out.
+    fp16 weights make an fp16 graph.
     """
     batch = torch.export.Dim("batch", min=1, max=1024)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -44,7 +44,6 @@ def export_onnx(
     assert program is not None
     model = program.model_proto
     make_shapes_constant(model)
-    _forget_paths(model)
     return model
 
 
@@ -57,7 +56,11 @@ def fused_inputs(card: ModelCard) -> dict[str, Tensor]:
 
 
 def save(model: onnx.ModelProto, path: Path, *, largest: int = LARGEST) -> None:
-    """Check a graph and write it, with its weights in `path`.data where they exceed `largest`."""
+    """Check a graph and write it, with its weights in `path`.data where they exceed `largest`.
+
+    What it says of the machine it was made on is left out.
+    """
+    _forget_paths(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     weights = model.graph.initializer
     if sum(len(tensor.raw_data) for tensor in weights) <= largest:

@@ -8,8 +8,8 @@ from sidestep.errors import InvalidRequest
 from sidestep.model_folder import COMPILED
 
 TENSORRT = ("tensorrt", "tensorrt-rtx")
-FORMATS = ("onnx", *TENSORRT)
-PRECISIONS = ("fp32", "fp16")
+FORMATS = ("onnx", "openvino", *TENSORRT)
+PRECISIONS = ("fp32", "fp16", "bf16")
 LAYOUTS = ("fused", "diffusers")
 TARGETS = ("current", "sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 MOST_BUCKETS, LARGEST_BUCKET = 8, 64
@@ -19,8 +19,8 @@ MOST_BUCKETS, LARGEST_BUCKET = 8, 64
 class ExportOptions:
     """One export; raises InvalidRequest naming the option that is out of its bounds.
 
-    to: "onnx", "tensorrt" or "tensorrt-rtx"
-    precision: of the arithmetic, "fp32" or "fp16"
+    to: "onnx", "openvino", "tensorrt" or "tensorrt-rtx"
+    precision: of the arithmetic, "fp32", "fp16" or, in OpenVINO instead, "bf16"
     layout: "fused", one graph from ids and noise to pixels, or "diffusers", its three networks
     buckets: batch sizes that a plan is compiled for, ascending
     target: the GPU that a plan is compiled for, "sm80" ... or "current"
@@ -46,6 +46,8 @@ class ExportOptions:
                 raise InvalidRequest(
                     f"{name} is {value!r}; it must be one of {', '.join(allowed)}", field=name
                 )
+        if (unfit := "fp16" if self.to == "openvino" else "bf16") == self.precision:
+            raise InvalidRequest(f"{self.to} does not compute in {unfit}", field="precision")
         ascending = list(self.buckets) == sorted(set(self.buckets))
         if not (1 <= len(self.buckets) <= MOST_BUCKETS and ascending) or not (
             self.buckets[0] >= 1 and self.buckets[-1] <= LARGEST_BUCKET
@@ -67,6 +69,8 @@ class ExportOptions:
         """Where the export goes inside of the model folder."""
         if self.to in TENSORRT:
             return f"{COMPILED}/{self.to}-{self.target}-{self.precision}"
+        if self.to == "openvino":
+            return f"openvino-{self.precision}"
         parts = ["onnx"]
         if self.layout == "diffusers":
             parts.append("diffusers")

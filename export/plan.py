@@ -9,6 +9,7 @@ from export.onnx import export_onnx, fused_inputs, save
 from export.tensorrt import OPSET, check_target, compile_plan, prove_precision
 from sidestep.engines.manifest import PLAN, Manifest, write_manifest
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
+from sidestep.engines.tensor_rt import TensorRtEngine
 from sidestep.engines.tensorrt_library import driver_of
 from sidestep.engines.torch_module import OneStepGenerator
 from sidestep.files import sha256
@@ -58,5 +59,11 @@ def export_plan(generator: OneStepGenerator, job: Job) -> tuple[Certificate, lis
             driver=driver,
         ),
     )
-    certificate.proof["plan"] = {**proof, "run": False}
+    if options.target == "current":
+        job.stages.set_description("certify the plan")
+        runner = TensorRtEngine(job.folder, plan=job.out)
+        certificate = certify(
+            job.reference, runner, precision=options.precision, proof=certificate.proof
+        )
+    certificate.proof["plan"] = {**proof, "run": options.target == "current"}
     return certificate, []

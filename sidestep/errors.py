@@ -10,6 +10,7 @@ SidestepError
 ├── BackendUnavailable    a package that this command needs is not installed
 ├── CertificateFailed     an exported graph does not match its reference
 ├── EngineMismatch        a compiled plan belongs to another GPU, library, model or machine
+├── NoGpu                 an engine needs a GPU, and none answers or it failed
 ├── CompileFailed         a compiler refused a graph, or made of it what was not asked for
 ├── NotEnoughRoom         too little memory or disk for a command, found out before it starts
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
@@ -103,6 +104,12 @@ class EngineMismatch(SidestepError):
         super().__init__(f"{what} is {plan} in the plan's manifest but {here} here; run: {mend}")
         self.plan = plan
         self.here = here
+
+
+class NoGpu(SidestepError):
+    """An engine needs a GPU; none answers, or CUDA reported an error."""
+
+    code = "no_gpu"
 
 
 class CompileFailed(SidestepError):

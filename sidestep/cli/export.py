@@ -13,9 +13,11 @@ from sidestep.errors import BackendUnavailable
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--to", default="onnx", show_default=True, help="onnx, tensorrt-rtx or tensorrt.")
 @click.option(
-    "--precision", default="fp32", show_default=True, help="Of the arithmetic: fp32 or fp16."
+    "--to", default="onnx", show_default=True, help="onnx, openvino, tensorrt-rtx or tensorrt."
+)
+@click.option(
+    "--precision", default="fp32", show_default=True, help="Of the arithmetic: fp32, fp16 or bf16."
 )
 @click.option(
     "--layout",

@@ -44,7 +44,7 @@ class Activations:
 
 
 def activation_maxima(module: nn.Module, ids: Tensor, noise: Tensor) -> Activations:
-    """Run a module in fp32 and record what its operators make, masks aside."""
+    """Run a module in fp32, one row at a time, and record what its operators make, masks aside."""
     seen = Activations()
     with (
         _Path(module, seen.boundary) as path,
@@ -52,7 +52,8 @@ def activation_maxima(module: nn.Module, ids: Tensor, noise: Tensor) -> Activati
         sdpa_kernel(SDPBackend.MATH),
         _Each(lambda value: _record(seen.inside, path.now, value)),
     ):
-        module(ids, noise)
+        for row in range(len(ids)):
+            module(ids[row : row + 1], noise[row : row + 1])
     return seen
 
 

@@ -50,7 +50,8 @@ def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> C
         _install(out, folder.path / options.folder)
         if options == replace(ExportOptions(), share=options.share):
             card = replace(card, onnx_shares=tuple(shares))
-        write_card(folder.path, card)
+        if options.to not in TENSORRT:  # plans are bound by manifests of their own
+            write_card(folder.path, card)
         stages.set_description("done")
         stages.update()
     return certificate

@@ -7,7 +7,11 @@ compiles for a GPU that is not there; TensorRT only for the one that is.
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,18 +59,31 @@ def check_target(options: ExportOptions) -> Library:
 def compile_plan(library: Library, graph: Path, card: ModelCard, options: ExportOptions) -> Plan:
     """Parse `graph`, check what it takes and gives, and build a plan with a profile per bucket.
 
-    Raises CompileFailed where the library refuses the graph.
+    Raises CompileFailed where the library refuses the graph, KeyboardInterrupt where a signal asked
+    for the end.
     """
     trt = library.trt
     logger, errors = make_logger(library)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(graph)):
-        found = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        raise CompileFailed(f"{library.name} cannot read {graph.name}: {_first(found)}")
-    tensors = _tensors(network)
-    check_tensors(tensors, card)
+    with _signals_wait() as stopped:
+        if not parser.parse_from_file(str(graph)):
+            found = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+            raise CompileFailed(f"{library.name} cannot read {graph.name}: {_first(found)}")
+        tensors = _tensors(network)
+        check_tensors(tensors, card)
+        config = _configure(trt, builder, card, options)
+        config.progress_monitor = _monitor(trt, stopped)
+        data = builder.build_serialized_network(network, config)
+    if stopped.is_set():
+        raise KeyboardInterrupt
+    if data is None:
+        raise CompileFailed(f"{library.name} cannot build {graph.name}: {_first(errors)}")
+    return Plan(data, tensors, layer_types(network))
+
+
+def _configure(trt: Any, builder: Any, card: ModelCard, options: ExportOptions) -> Any:
     config = builder.create_builder_config()
     for bucket in options.buckets:
         profile = builder.create_optimization_profile()
@@ -76,10 +93,42 @@ def compile_plan(library: Library, graph: Path, card: ModelCard, options: Export
     if options.target != "current":
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, options.target.upper()), 0)
-    data = builder.build_serialized_network(network, config)
-    if data is None:
-        raise CompileFailed(f"{library.name} cannot build {graph.name}: {_first(errors)}")
-    return Plan(data, tensors, layer_types(network))
+    return config
+
+
+@contextmanager
+def _signals_wait() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event: an exception would be lost in the compiler's C++."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
+    try:
+        yield stopped
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _monitor(trt: Any, stopped: threading.Event) -> Any:
+    """Return a progress monitor that ends the build once `stopped` is set."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            pass
+
+        def step_complete(self, name: str, step: int) -> bool:
+            return not stopped.is_set()
+
+        def phase_finish(self, name: str) -> None:
+            pass
+
+    return Monitor()
 
 
 def check_tensors(tensors: dict[str, Any], card: ModelCard) -> None:

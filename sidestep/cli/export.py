@@ -59,16 +59,17 @@ def command(
     sidestep export MODEL --precision fp16
     sidestep export MODEL --to tensorrt-rtx --target sm89 --precision fp16
     """
+    from export.options import ExportOptions, parse_buckets
     from sidestep.model_folder import ModelFolder
 
+    options = ExportOptions(to, precision, layout, parse_buckets(buckets), target, share_weights)
+    folder = ModelFolder.open(model)
     try:
-        from export.options import ExportOptions, parse_buckets
         from export.run import export_model
     except ImportError as error:
         raise BackendUnavailable(error.name or "onnx", "export") from error
-    options = ExportOptions(to, precision, layout, parse_buckets(buckets), target, share_weights)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves nothing behind, as Ctrl-C
-    certificate = export_model(ModelFolder.open(model), options)
+    certificate = export_model(folder, options)
     psnr = "equal" if certificate.psnr_db is None else f"{certificate.psnr_db} dB"
     click.echo(
         f"{model / options.folder}: largest difference {certificate.largest_difference}/255, "

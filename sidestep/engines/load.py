@@ -32,7 +32,8 @@ def load_engine(folder: ModelFolder, name: str = "auto") -> Engine:
         except (BackendUnavailable, EngineMismatch, NoGpu) as error:
             passed.append(f"{candidate}: {error}")
             continue
-        log.info("engine %s, the fastest that works here (%s)", engine.spec.name, "; ".join(passed))
+        faster = "".join(f"; not {reason}" for reason in passed)
+        log.info("engine %s, the fastest that works here%s", engine.spec.name, faster)
         return engine
     raise BackendUnavailable("an engine for this model", "train")
 

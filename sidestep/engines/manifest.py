@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sidestep.errors import EngineMismatch, InvalidModel
-from sidestep.files import sha256, write_bytes, write_json
+from sidestep.files import sha256, write_json
 
 MANIFEST = "manifest.json"
 PLAN = "generator.plan"
@@ -108,6 +108,8 @@ def _key(*, create: bool) -> bytes:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     path = Path(state) / "sidestep" / "engine.key"
     if not path.is_file() and create:
-        write_bytes(path, secrets.token_hex(32).encode())
-        path.chmod(0o600)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(32).encode())
     return path.read_bytes() if path.is_file() else b""

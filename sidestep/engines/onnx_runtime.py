@@ -34,7 +34,8 @@ class OnnxRuntimeEngine:
         graph: a new file that the card does not list yet, instead of `onnx/generator.onnx`
         """
         if graph is None:
-            folder.check([ONNX, *folder.card.onnx_shares])
+            beside = [f"{ONNX}.data"] if folder.has(f"{ONNX}.data") else []
+            folder.check([ONNX, *beside, *folder.card.onnx_shares])
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         large = folder.card.image_size[0] > LARGE_PX
         threads = cores if large else min(cores, MOST_THREADS)

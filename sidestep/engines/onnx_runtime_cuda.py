@@ -29,7 +29,7 @@ class OnnxRuntimeCudaEngine:
         if PROVIDER not in ort.get_available_providers():
             raise BackendUnavailable("onnxruntime-gpu", "gpu")
         file = ONNX_FP16 if folder.has(ONNX_FP16) else ONNX
-        folder.check([file])
+        folder.check([f for f in (file, f"{file}.data") if f == file or folder.has(f)])
         if file == ONNX and folder.card.onnx_shares:
             raise InvalidModel(
                 f"{folder.path / ONNX} shares its weights with the folder; for a GPU run: "

@@ -43,7 +43,7 @@ class TensorRtEngine:
         library = load_library(manifest.library)
         check_here(manifest, library, folder)
         self._runtime_api = load_cuda()
-        self._engine = _deserialize(library, place)
+        self._engine = _deserialize(library, place, _mend(folder, place))
         self._buckets: dict[int, _Bucket] = {}
         card = folder.card
         self.spec = GeneratorSpec(
@@ -168,13 +168,13 @@ def check_here(manifest: Manifest, library: Library, folder: ModelFolder) -> Non
         raise EngineMismatch("the GPU", plan=manifest.target, here=here[-1], mend=mend)
 
 
-def _deserialize(library: Library, place: Path) -> Any:
+def _deserialize(library: Library, place: Path, mend: str) -> Any:
     logger, errors = make_logger(library)
     runtime = library.trt.Runtime(logger)
     engine = runtime.deserialize_cuda_engine((place / PLAN).read_bytes())
     if engine is None:
         reason = errors[0] if errors else "no reason given"
-        raise EngineMismatch("the plan", plan=place.name, here=reason, mend="sidestep export")
+        raise EngineMismatch("the plan", plan=place.name, here=f"refused ({reason})", mend=mend)
     return engine
 
 

@@ -85,12 +85,28 @@ def test_exact_halves_are_stored_and_others_are_kept() -> None:
     assert types == {"exact.fp16": onnx.TensorProto.FLOAT16, "inexact": onnx.TensorProto.FLOAT}
 
 
-def test_a_failed_export_leaves_the_folder_as_it_was(
-    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "error"),
+    [
+        ("export.certificate.FLAT", 1000.0, CertificateFailed),
+        ("export.fused.save", interrupt, KeyboardInterrupt),
+        ("export.run.write_certificate", interrupt, KeyboardInterrupt),
+    ],
+)
+def test_a_failed_or_interrupted_export_leaves_the_folder_as_it_was(
+    tiny_model: ModelFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    value: object,
+    error: type[BaseException],
 ) -> None:
     before = {p: p.read_bytes() for p in tiny_model.path.rglob("*") if p.is_file()}
-    monkeypatch.setattr("export.certificate.FLAT", 1000.0)
-    with pytest.raises(CertificateFailed):
+    monkeypatch.setattr(place, value)
+    with pytest.raises(error):
         export_model(tiny_model)
     assert {p: p.read_bytes() for p in tiny_model.path.rglob("*") if p.is_file()} == before
 

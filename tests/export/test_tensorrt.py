@@ -6,8 +6,10 @@ Only what runs a plan needs a GPU.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -100,6 +102,8 @@ def test_the_manifest_tells_what_was_compiled(place: Path) -> None:
     assert manifest.plan_bytes == (place / PLAN).stat().st_size
     folder.check()
     assert not any(file.startswith("engines/") for file in folder.card.files)
+    key = Path(os.environ["XDG_STATE_HOME"]) / "sidestep" / "engine.key"
+    assert key.stat().st_mode & 0o777 == 0o600
 
 
 def no_manifest(place: Path, _: pytest.MonkeyPatch) -> None:
@@ -230,6 +234,20 @@ def test_a_graph_that_tensorrt_cannot_read_or_build_is_one_line(
     with pytest.raises(CompileFailed, match=r"takes and gives .*12.* it should be .*13") as raised:
         compile_plan(library, graph, other, options)
     assert "\n" not in str(raised.value)
+
+
+@needs_library
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_compilation_can_be_interrupted(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """The signal is not lost in the compiler, which would go on to the end."""
+    monkeypatch.setattr("export.tensorrt.check_tensors", lambda *_: signal.raise_signal(number))
+    before = signal.getsignal(number)
+    options = ExportOptions("tensorrt-rtx", target="sm80", buckets=(1,))
+    with pytest.raises(KeyboardInterrupt):
+        compile_plan(load_library("tensorrt-rtx"), tiny_model.path / ONNX, tiny_model.card, options)
+    assert signal.getsignal(number) is before
 
 
 def test_what_a_network_takes_and_gives_is_checked(tiny_model: ModelFolder) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sidestep.engines.buckets import bucket_of, fill
-from sidestep.engines.cuda import call
+from sidestep.engines.cuda import Buffer, call
 from sidestep.engines.load import ENGINES, load_engine
 from sidestep.engines.tensorrt_library import has_driver
 from sidestep.errors import BackendUnavailable, InvalidModel, InvalidRequest, NoGpu
@@ -52,14 +52,21 @@ def test_an_error_of_cuda_is_named() -> None:
 
 
 @no_gpu
+def test_without_a_gpu_cuda_says_so() -> None:
+    runtime = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings come for Linux")
+    with pytest.raises(NoGpu, match="cudaMallocHost failed: cudaError"):
+        Buffer(runtime, (2, 3), np.float32)
+
+
+@no_gpu
 def test_auto_takes_the_fastest_that_works_and_says_why(
     tiny_model: ModelFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tiny_model.path / COMPILED).mkdir()  # as after a plan was compiled for another machine
     with caplog.at_level(logging.INFO, logger="sidestep.engines"):
         assert load_engine(tiny_model).spec.name == "onnx-cpu"
-    assert "engine onnx-cpu, the fastest that works here (tensorrt: no GPU" in caplog.text
-    assert "onnx-cuda: no fp16 graph was exported" in caplog.text
+    assert "engine onnx-cpu, the fastest that works here; not tensorrt: no GPU" in caplog.text
+    assert "not onnx-cuda: no fp16 graph was exported" in caplog.text
 
 
 def test_without_a_graph_auto_takes_pytorch(tiny_model: ModelFolder) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from export.certificate import Reference, certify
-from export.options import ExportOptions
+from export.options import TENSORRT, ExportOptions
 from export.precision import LIMIT, Rounded, activation_maxima, modules_to_keep, to_half
 from sidestep.engines.contract import GeneratorSpec
 from sidestep.model_folder import ModelFolder
@@ -67,4 +67,4 @@ class Job:
 
 def stage_count(options: ExportOptions) -> int:
     """Count the stages of an export, for its progress bar."""
-    return 4 + 2 * (options.precision == "fp16") + (options.to != "onnx")
+    return 4 + 2 * (options.precision == "fp16") + (options.to in TENSORRT)

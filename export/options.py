@@ -8,7 +8,7 @@ from sidestep.errors import InvalidRequest
 from sidestep.model_folder import COMPILED
 
 TENSORRT = ("tensorrt", "tensorrt-rtx")
-FORMATS = ("onnx", "openvino", *TENSORRT)
+FORMATS = ("onnx", "openvino", "aoti", *TENSORRT)
 PRECISIONS = ("fp32", "fp16", "bf16")
 LAYOUTS = ("fused", "diffusers")
 TARGETS = ("current", "sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
@@ -19,7 +19,7 @@ MOST_BUCKETS, LARGEST_BUCKET = 8, 64
 class ExportOptions:
     """One export; raises InvalidRequest naming the option that is out of its bounds.
 
-    to: "onnx", "openvino", "tensorrt" or "tensorrt-rtx"
+    to: "onnx", "openvino", "aoti", "tensorrt" or "tensorrt-rtx"
     precision: of the arithmetic, "fp32", "fp16" or, in OpenVINO instead, "bf16"
     layout: "fused", one graph from ids and noise to pixels, or "diffusers", its three networks
     buckets: batch sizes that a plan is compiled for, ascending
@@ -65,9 +65,14 @@ class ExportOptions:
             )
 
     @property
+    def is_plan(self) -> bool:
+        """Tell whether the export is compiled for one device, and bound to it by a manifest."""
+        return self.to == "aoti" or self.to in TENSORRT
+
+    @property
     def folder(self) -> str:
         """Where the export goes inside of the model folder."""
-        if self.to in TENSORRT:
+        if self.is_plan:
             return f"{COMPILED}/{self.to}-{self.target}-{self.precision}"
         if self.to == "openvino":
             return f"openvino-{self.precision}"

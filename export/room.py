@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from export.options import TENSORRT, ExportOptions
+from export.options import ExportOptions
 from sidestep.errors import NotEnoughRoom
 from sidestep.model_folder import WEIGHTS, ModelFolder
 
@@ -35,7 +35,7 @@ def check_room(folder: ModelFolder, options: ExportOptions) -> None:
             "free; close other programs or use a larger machine"
         )
     size = parameters * (2 if options.precision == "fp16" else 4)
-    disk = 1.2 * size * (2 if options.to in TENSORRT else 1) + 10_000_000
+    disk = 1.2 * size * (2 if options.is_plan else 1) + 10_000_000
     if disk > (free_disk := shutil.disk_usage(folder.path).free):
         raise NotEnoughRoom(
             f"exporting {folder.path} writes about {_gib(disk)} and {_gib(free_disk)} are free on "

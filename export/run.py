@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from export.aoti import check_device, export_package
 from export.certificate import Certificate, draw_reference, write_certificate
 from export.diffusers_layout import export_diffusers
 from export.fused import export_fused
@@ -50,7 +51,7 @@ def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> C
         _install(out, folder.path / options.folder)
         if options == replace(ExportOptions(), share=options.share):
             card = replace(card, onnx_shares=tuple(shares))
-        if options.to not in TENSORRT:  # plans are bound by manifests of their own
+        if not options.is_plan:  # plans are bound by manifests of their own
             write_card(folder.path, card)
         stages.set_description("done")
         stages.update()
@@ -62,6 +63,9 @@ def _export_of(options: ExportOptions) -> Export:
     if options.to in TENSORRT:
         check_target(options)
         return export_plan
+    if options.to == "aoti":
+        check_device(options)
+        return export_package
     if options.layout == "diffusers":
         return export_diffusers
     return export_fused

@@ -14,7 +14,10 @@ from sidestep.errors import BackendUnavailable
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
-    "--to", default="onnx", show_default=True, help="onnx, openvino, tensorrt-rtx or tensorrt."
+    "--to",
+    default="onnx",
+    show_default=True,
+    help="onnx, openvino, aoti, tensorrt-rtx or tensorrt.",
 )
 @click.option(
     "--precision", default="fp32", show_default=True, help="Of the arithmetic: fp32, fp16 or bf16."

@@ -68,6 +68,12 @@ def _openvino_bf16(folder: ModelFolder) -> Engine:
     return OpenVinoEngine(folder, precision="bf16")
 
 
+def _aoti(folder: ModelFolder) -> Engine:
+    from sidestep.engines.aot_inductor import AotInductorEngine
+
+    return AotInductorEngine(folder)
+
+
 def _pytorch(folder: ModelFolder) -> Engine:
     from sidestep.engines.pytorch import PyTorchEngine
 
@@ -80,6 +86,7 @@ _OPEN: dict[str, Callable[[ModelFolder], Engine]] = {
     "onnx": _onnx,
     "openvino": _openvino,
     "openvino-bf16": _openvino_bf16,
+    "aoti": _aoti,
     "pytorch": _pytorch,
 }
 ENGINES = ("auto", *_OPEN)

@@ -21,6 +21,7 @@ from sidestep.files import sha256, write_json
 
 MANIFEST = "manifest.json"
 PLAN = "generator.plan"
+PACKAGE = "generator.pt2"  # AOTInductor's plan
 FORMAT = 1
 KEY = "SIDESTEP_ENGINE_KEY"
 
@@ -81,7 +82,7 @@ def read_manifest(folder: Path, mend: str) -> Manifest:
         raise EngineMismatch(
             "the signature", plan=manifest.signature[:12], here=wanted[:12], mend=mend
         )
-    plan = folder / PLAN
+    plan = folder / (PACKAGE if manifest.library == "aoti" else PLAN)
     if not plan.is_file():
         raise InvalidModel(f"{plan} is missing; run: {mend}")
     if (found := sha256(plan)) != manifest.plan:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sidestep.engines.buckets import bucket_of, fill
 from sidestep.engines.contract import GeneratorSpec
 from sidestep.engines.cuda import Buffer, call, capture, load_cuda
-from sidestep.engines.manifest import MANIFEST, PLAN, Manifest, check_manifest, read_manifest
+from sidestep.engines.manifest import PLAN, Manifest, check_manifest
+from sidestep.engines.plans import mend_of, plans, verify
 from sidestep.engines.tensorrt_library import (
     NAMES,
     Library,
@@ -26,7 +27,7 @@ from sidestep.engines.tensorrt_library import (
     make_logger,
 )
 from sidestep.errors import EngineMismatch, NoGpu
-from sidestep.model_folder import COMPILED, ModelFolder
+from sidestep.model_folder import ModelFolder
 
 
 class TensorRtEngine:
@@ -43,7 +44,7 @@ class TensorRtEngine:
         library = load_library(manifest.library)
         check_here(manifest, library, folder)
         self._runtime_api = load_cuda()
-        self._engine = _deserialize(library, place, _mend(folder, place))
+        self._engine = _deserialize(library, place, mend_of(folder, place))
         self._buckets: dict[int, _Bucket] = {}
         card = folder.card
         self.spec = GeneratorSpec(
@@ -119,7 +120,7 @@ class _Bucket:
 
 def find_plan(folder: ModelFolder) -> Path:
     """Return the plan for the GPU that is here, fp16 before fp32; raises NoGpu where none is."""
-    places = plans(folder)
+    places = plans(folder, *NAMES)
     if not has_driver():
         raise NoGpu("no GPU with a CUDA driver answers; use --engine onnx")
     here = targets_here()
@@ -135,24 +136,11 @@ def find_plan(folder: ModelFolder) -> Path:
     )
 
 
-def plans(folder: ModelFolder) -> list[Path]:
-    """List the folders of `engines/` that hold a plan's manifest."""
-    return sorted(path.parent for path in (folder.path / COMPILED).glob(f"*/{MANIFEST}"))
-
-
 def targets_here() -> tuple[str, ...]:
     """Name the targets that fit the first GPU: the current one, and its compute capability."""
     runtime = load_cuda()
     properties = call(runtime.cudaGetDeviceProperties, 0)
     return "current", f"sm{properties.major}{properties.minor}"
-
-
-def verify(folder: ModelFolder, place: Path) -> Manifest:
-    """Check a plan's signature and hash and that it was compiled from this model's weights."""
-    mend = _mend(folder, place)
-    manifest = read_manifest(place, mend)
-    check_manifest(manifest, {"weights": folder.card.weights}, mend)
-    return manifest
 
 
 def check_here(manifest: Manifest, library: Library, folder: ModelFolder) -> None:
@@ -176,15 +164,3 @@ def _deserialize(library: Library, place: Path, mend: str) -> Any:
         reason = errors[0] if errors else "no reason given"
         raise EngineMismatch("the plan", plan=place.name, here=f"refused ({reason})", mend=mend)
     return engine
-
-
-def _mend(folder: ModelFolder, place: Path) -> str:
-    """Return the command that writes the plan in `place` anew."""
-    for library in sorted(NAMES, key=len, reverse=True):
-        if place.name.startswith(f"{library}-"):
-            target, _, precision = place.name.removeprefix(f"{library}-").rpartition("-")
-            return (
-                f"sidestep export {folder.path} --to {library} --target {target} "
-                f"--precision {precision}"
-            )
-    return f"sidestep export {folder.path} --to tensorrt-rtx"

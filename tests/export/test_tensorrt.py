@@ -36,7 +36,8 @@ from export.tensorrt import (
 )
 from sidestep.engines.manifest import MANIFEST, PLAN
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
-from sidestep.engines.tensor_rt import TensorRtEngine, verify
+from sidestep.engines.plans import verify
+from sidestep.engines.tensor_rt import TensorRtEngine
 from sidestep.engines.tensorrt_library import has_driver, load_library
 from sidestep.engines.torch_module import load_module
 from sidestep.errors import (

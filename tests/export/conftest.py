@@ -11,8 +11,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from distill.architectures import SCHEDULE
 from distill.captions import train_bpe
-from distill.folders import SCHEDULE, Teacher, write_student
+from distill.folders import Teacher, write_student
 from sidestep.model_folder import ModelCard, ModelFolder
 from sidestep.tokenizer import PromptTokenizer
 

@@ -8,6 +8,7 @@ and all of the time embedding disappears. sigma joins `conv_in`, sigma / (a * sc
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +46,7 @@ class FoldedGenerator(nn.Module):
         _fold_timestep(self.unet, schedule.init_timestep)
         simplify_text_encoder(self.text_encoder)
         simplify_unet(self.unet)
+        self.unet.forward = partial(unet_without_time, self.unet)
         simplify_upsampling(self.decoder)
         _scale(self.unet.conv_in.weight, sigma)
         scaling = generator.vae.config.scaling_factor
@@ -55,10 +57,12 @@ class FoldedGenerator(nn.Module):
 
     def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
         """Map ids int64 [B, L] and noise [B, 4, h, w] to pixels uint8 [B, H, W, 3]."""
+        noise = noise.to(self.unet.conv_in.weight.dtype)
         text = self.text_encoder(input_ids).last_hidden_state  # [B, L, D]
-        predicted = unet_without_time(self.unet, noise, text)  # [B, 4, h, w]
+        predicted = self.unet(noise, text)  # [B, 4, h, w]
         direction = self.a * noise - predicted if self.v_prediction else noise - predicted
-        return to_pixels(self.decoder(self.post_quant_conv(direction)))  # [B, H, W, 3]
+        latents = self.post_quant_conv(direction.to(self.post_quant_conv.weight.dtype))
+        return to_pixels(self.decoder(latents))  # [B, H, W, 3]
 
 
 def unet_without_time(unet: UNet2DConditionModel, x: Tensor, text: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""Write the generator as one ONNX graph: token ids and noise in, pixels out."""
+"""Write a module as an ONNX graph with a dynamic batch."""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,41 +12,65 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript.optimizer import remove_unused_nodes
+from torch import Tensor, nn
 
-from export.affine import join_scale_and_shift
-from export.folding import FoldedGenerator
-from sidestep.engines.torch_module import OneStepGenerator
 from sidestep.model_folder import ModelCard
 
 OPSET = 20  # ONNX Runtime has no kernel for the GroupNormalization of opset 21
+LARGEST = 1_900_000_000  # bytes of weights in one file; protocol buffers end at 2 GiB
 
 
-def export_onnx(generator: OneStepGenerator, card: ModelCard, path: Path) -> None:
-    """Export to `path`: opset 20, fp32 arithmetic, dynamic batch, weights as small as is exact."""
-    ids = torch.full((2, card.tokens), 1, dtype=torch.int64)
-    noise = torch.zeros((2, *card.latent_shape))
+def export_onnx(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str], *, opset: int = OPSET
+) -> onnx.ModelProto:
+    """Trace a module with a dynamic batch, which is 2 in `inputs`; other sizes stay as they are.
+
+    fp16 weights make an fp16 graph.
+    """
     batch = torch.export.Dim("batch", min=1, max=1024)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own deprecations, nothing of ours
         program = torch.onnx.export(
-            FoldedGenerator(generator).eval(),
-            (ids, noise),
+            module,
+            tuple(inputs.values()),
             dynamo=True,
-            opset_version=OPSET,
-            dynamic_shapes=({0: batch}, {0: batch}),
-            input_names=["input_ids", "noise"],
-            output_names=["pixels"],
+            opset_version=opset,
+            dynamic_shapes=tuple({0: batch} if len(v) == 2 else {} for v in inputs.values()),
+            input_names=list(inputs),
+            output_names=list(outputs),
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
     make_shapes_constant(model)
-    join_scale_and_shift(model)
-    halve_exact_weights(model)
+    return model
+
+
+def fused_inputs(card: ModelCard) -> dict[str, Tensor]:
+    """Return the inputs that the fused graph is traced with."""
+    return {
+        "input_ids": torch.full((2, card.tokens), 1, dtype=torch.int64),
+        "noise": torch.zeros((2, *card.latent_shape)),
+    }
+
+
+def save(model: onnx.ModelProto, path: Path, *, largest: int = LARGEST) -> None:
+    """Check a graph and write it, with its weights in `path`.data where they exceed `largest`.
+
+    What it says of the machine it was made on is left out.
+    """
     _forget_paths(model)
-    onnx.checker.check_model(model)
-    onnx.save_model(model, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = model.graph.initializer
+    if sum(len(tensor.raw_data) for tensor in weights) <= largest:
+        if all(tensor.data_location != TensorProto.EXTERNAL for tensor in weights):
+            onnx.checker.check_model(model)  # which cannot see the files of shared weights
+        onnx.save_model(model, path)
+    else:
+        data = f"{path.name}.data"
+        onnx.save_model(model, path, save_as_external_data=True, location=data)
+        onnx.checker.check_model(str(path))
 
 
 def make_shapes_constant(model: onnx.ModelProto) -> None:

@@ -2,47 +2,78 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from export.certificate import Certificate, certify, write_certificate
-from export.onnx import export_onnx
-from export.shared_weights import share_weights
-from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
-from sidestep.engines.torch_module import load_module
-from sidestep.model_folder import CERTIFICATE, ONNX, WEIGHTS, ModelFolder, write_card
+from export.aoti import check_device, export_package
+from export.certificate import Certificate, draw_reference, write_certificate
+from export.diffusers_layout import export_diffusers
+from export.fused import export_fused
+from export.job import Job, stage_count
+from export.options import TENSORRT, ExportOptions
+from export.plan import export_plan
+from export.room import check_room
+from export.tensorrt import check_target
+from sidestep.engines.torch_module import OneStepGenerator, load_module
+from sidestep.model_folder import ModelFolder, write_card
 from sidestep.tokenizer import PromptTokenizer
 
+Export = Callable[[OneStepGenerator, Job], tuple[Certificate, list[str]]]
 
-def export_model(folder: ModelFolder, *, share: bool = False) -> Certificate:
-    """Write `onnx/` with its certificate; if it fails, the folder is left as it was.
 
-    share: let the graph read the weights that it uses unchanged from the folder's safetensors
-    files, so that they lie on disk once; the graph then needs the folder around it
-    Raises CertificateFailed if the graph's pictures are not the reference's.
+def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> Certificate:
+    """Write an engine with its certificate; if it fails, the folder is left as it was.
+
+    Raises CertificateFailed if the engine's pictures are not the reference's, NotEnoughRoom
+    before anything is done, BackendUnavailable for a compiler that is not installed.
     """
-    with tqdm(total=3, desc="load", unit="stage") as stages:
-        reference = load_module(folder)
-        tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
-        with tempfile.TemporaryDirectory(dir=folder.path, prefix=".export-") as temporary:
-            stages.set_description("export ONNX")
-            stages.update()
-            graph = Path(temporary) / ONNX
-            graph.parent.mkdir()
-            export_onnx(reference, folder.card, graph)
-            weights = [f for f in folder.files_under(*WEIGHTS) if f.endswith(".safetensors")]
-            shares = share_weights(graph, folder.path, weights) if share else []
-            stages.set_description("certify")
-            stages.update()
-            certificate = certify(reference, OnnxRuntimeEngine(folder, graph=graph), tokenizer)
-            write_certificate(Path(temporary) / CERTIFICATE, certificate)
-            shutil.rmtree(folder.path / "onnx", ignore_errors=True)
-            graph.parent.rename(folder.path / "onnx")
-        write_card(folder.path, replace(folder.card, onnx_shares=tuple(shares)))
+    options = options or ExportOptions()
+    export = _export_of(options)
+    check_room(folder, options)
+    card = folder.card
+    with (
+        tqdm(total=stage_count(options), desc="load", unit="stage") as stages,
+        tempfile.TemporaryDirectory(dir=folder.path, prefix=".export-") as temporary,
+    ):
+        module = load_module(folder)
+        stages.set_description("draw the reference")
+        stages.update()
+        tokenizer = PromptTokenizer(folder.path / "tokenizer", length=card.tokens)
+        reference = draw_reference(module, tokenizer, card.latent_shape)
+        out = Path(temporary) / options.folder
+        out.mkdir(parents=True)
+        certificate, shares = export(module, Job(folder, options, reference, out, stages))
+        write_certificate(out / "certificate.json", certificate)
+        _install(out, folder.path / options.folder)
+        if options == replace(ExportOptions(), share=options.share):
+            card = replace(card, onnx_shares=tuple(shares))
+        if not options.is_plan:  # plans are bound by manifests of their own
+            write_card(folder.path, card)
         stages.set_description("done")
         stages.update()
     return certificate
+
+
+def _export_of(options: ExportOptions) -> Export:
+    """Choose what does the export, before anything slow is begun."""
+    if options.to in TENSORRT:
+        check_target(options)
+        return export_plan
+    if options.to == "aoti":
+        check_device(options)
+        return export_package
+    if options.layout == "diffusers":
+        return export_diffusers
+    return export_fused
+
+
+def _install(new: Path, place: Path) -> None:
+    """Put a finished folder in its place, where an older one may stand."""
+    place.parent.mkdir(exist_ok=True)
+    if place.exists():
+        place.rename(new.with_name(f"{new.name}.old"))
+    new.rename(place)

@@ -28,15 +28,14 @@ class _Place:
     length: int
 
 
-def share_weights(path: Path, folder: Path, files: Iterable[str]) -> list[str]:
-    """Replace the tensors of the graph at `path` that `files` hold byte for byte by references.
+def share_weights(model: onnx.ModelProto, folder: Path, files: Iterable[str]) -> list[str]:
+    """Replace the tensors of a graph that `files` hold byte for byte by references.
 
     Returns the files that the graph then reads.
     """
     places: dict[bytes, _Place] = {}
     for file in files:
         places.update(_tensors(folder, file))
-    model = onnx.load(path)
     used = set()
     for tensor in model.graph.initializer:
         place = places.get(tensor.raw_data)
@@ -47,7 +46,6 @@ def share_weights(path: Path, folder: Path, files: Iterable[str]) -> list[str]:
         for key in ("location", "offset", "length"):
             tensor.external_data.add(key=key, value=str(getattr(place, key)))
         used.add(place.location)
-    path.write_bytes(model.SerializeToString())
     return sorted(used)
 
 

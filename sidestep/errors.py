@@ -11,6 +11,10 @@ SidestepError
 ├── CertificateFailed     an exported graph does not match its reference
 ├── VerificationFailed    a picture is not what its recipe draws
 ├── Superseded            a newer request of the same client replaced this one
+├── EngineMismatch        a compiled plan belongs to another GPU, library, model or machine
+├── NoGpu                 an engine needs a GPU, and none answers or it failed
+├── CompileFailed         a compiler refused a graph, or made of it what was not asked for
+├── NotEnoughRoom         too little memory or disk for a command, found out before it starts
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
     └── ServiceBusy       it would be too late now; `retry_after_s` says when to come back
 
@@ -103,6 +107,35 @@ class Superseded(SidestepError):
     """A newer request of the same client replaced this one; its answer is the one to show."""
 
     code = "superseded"
+
+
+class EngineMismatch(SidestepError):
+    """A compiled plan is not for this GPU, library or model, or was not made on this machine."""
+
+    code = "engine_mismatch"
+
+    def __init__(self, what: str, *, plan: object, here: object, mend: str) -> None:
+        super().__init__(f"{what} is {plan} in the plan's manifest but {here} here; run: {mend}")
+        self.plan = plan
+        self.here = here
+
+
+class NoGpu(SidestepError):
+    """An engine needs a GPU; none answers, or CUDA reported an error."""
+
+    code = "no_gpu"
+
+
+class CompileFailed(SidestepError):
+    """A compiler refused a graph, or made something else of it than was asked for."""
+
+    code = "compile_failed"
+
+
+class NotEnoughRoom(SidestepError):
+    """A command needs more memory or disk than is free; found out before it starts."""
+
+    code = "not_enough_room"
 
 
 class ServiceUnavailable(SidestepError):

@@ -4,6 +4,8 @@ sidestep.json                     what the generator is, how it was made, every 
 model_index.json, scheduler/      what diffusers needs to open the folder as a pipeline
 tokenizer/ text_encoder/ unet/ vae/
 onnx/generator.onnx, onnx/certificate.json
+onnx-fp16/ onnx-diffusers/        other precisions and layouts, each with its certificate
+engines/                          plans compiled for one GPU, bound by manifests of their own
 teacher/                          the many-step teacher's unet, which shares all the rest
 """
 
@@ -24,7 +26,9 @@ from sidestep.schedule import NoiseSchedule
 FORMAT = 1
 CARD = "sidestep.json"
 ONNX = "onnx/generator.onnx"
+ONNX_FP16 = "onnx-fp16/generator.onnx"
 CERTIFICATE = "onnx/certificate.json"
+COMPILED = "engines"  # plans are bound to one machine, so the card does not list them
 WEIGHTS = ("text_encoder", "unet", "vae")
 
 
@@ -140,6 +144,7 @@ def write_card(path: Path, card: ModelCard) -> ModelFolder:
         if file.is_file()
         and file.name != CARD
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and file.relative_to(path).parts[0] != COMPILED
         and file.suffix in {".json", ".safetensors", ".onnx", ".txt", ".data"}
     ]
     hashes = {file.relative_to(path).as_posix(): sha256(file) for file in listed}

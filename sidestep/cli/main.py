@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 import warnings
 from typing import TextIO
@@ -76,6 +77,10 @@ def main(arguments: list[str] | None = None) -> None:
     130 interrupted.
     """
     warnings.showwarning = _show_warning
+    logger = logging.getLogger("sidestep.engines")
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Say) for handler in logger.handlers):
+        logger.addHandler(_Say())
     try:
         cli.main(args=arguments, standalone_mode=False)
     except click.ClickException as error:
@@ -89,6 +94,14 @@ def main(arguments: list[str] | None = None) -> None:
     except SidestepError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(2 if isinstance(error, USER_ERRORS) else 1)
+
+
+class _Say(logging.Handler):
+    """Tell on stderr what the library logs, such as which engine was chosen and why."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        click.echo(record.getMessage(), err=True)
 
 
 def _show_warning(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from distill.settings import declared, option_of
+from sidestep.engines.load import ENGINES
 
 MODEL = click.option(
     "--model",
@@ -17,10 +18,10 @@ MODEL = click.option(
 )
 ENGINE = click.option(
     "--engine",
-    type=click.Choice(["auto", "onnx", "pytorch", "fake"]),
+    type=click.Choice(list(ENGINES)),
     default="auto",
     show_default=True,
-    help="What runs the model; auto takes its ONNX graph where it has one.",
+    help="What runs the model; auto takes the fastest that works here.",
 )
 SEED = click.option("--seed", type=int, help="Seed of the first picture; drawn if absent.")
 

@@ -16,7 +16,8 @@ from sidestep.engines.contract import GeneratorSpec
 from sidestep.errors import InvalidModel
 from sidestep.model_folder import ONNX, ModelFolder
 
-MOST_THREADS = 4  # that share one picture; a small network gains nothing from more
+MOST_THREADS = 4  # that share one small picture; it gains nothing from more
+LARGE_PX = 256  # a picture above this height has work for all cores
 
 
 class OnnxRuntimeEngine:
@@ -24,7 +25,7 @@ class OnnxRuntimeEngine:
 
     Calls that overlap have one core each, which draws the most pictures per second, since on a
     CPU the cost is linear in the batch. A call that is alone spreads over the idle cores. Both
-    draw the same bytes.
+    draw the same bytes. A large picture always has all cores, and its weights are held once.
     """
 
     def __init__(self, folder: ModelFolder, *, graph: Path | None = None) -> None:
@@ -33,12 +34,15 @@ class OnnxRuntimeEngine:
         graph: a new file that the card does not list yet, instead of `onnx/generator.onnx`
         """
         if graph is None:
-            folder.check([ONNX, *folder.card.onnx_shares])
+            beside = [f"{ONNX}.data"] if folder.has(f"{ONNX}.data") else []
+            folder.check([ONNX, *beside, *folder.card.onnx_shares])
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        large = folder.card.image_size[0] > LARGE_PX
+        threads = cores if large else min(cores, MOST_THREADS)
         path = graph or folder.path / ONNX
-        self._one_core = _open(folder, path, threads=1)
-        self._all_cores = (
-            _open(folder, path, threads=min(cores, MOST_THREADS)) if cores > 1 else self._one_core
+        self._all_cores = open_session(folder, path, threads=threads)
+        self._one_core = (
+            self._all_cores if large or threads == 1 else open_session(folder, path, threads=1)
         )
         self._calls, self._lock = 0, threading.Lock()
         card = folder.card
@@ -52,7 +56,7 @@ class OnnxRuntimeEngine:
             latent_shape=card.latent_shape,
             image_size=card.image_size,
             tokens=card.tokens,
-            workers=cores,
+            workers=1 if large else cores,
         )
 
     def __call__(
@@ -78,7 +82,8 @@ class OnnxRuntimeEngine:
                 self._calls -= 1
 
 
-def _open(folder: ModelFolder, path: Path, *, threads: int) -> ort.InferenceSession:
+def open_session(folder: ModelFolder, path: Path, *, threads: int) -> ort.InferenceSession:
+    """Open a graph of `folder` on CPU; raises InvalidModel if it is damaged."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -87,11 +92,13 @@ def _open(folder: ModelFolder, path: Path, *, threads: int) -> ort.InferenceSess
     options.add_session_config_entry("session.dynamic_block_base", "4")  # even shares of small work
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
-    # The graph may read weights from the safetensors files of its folder.
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(folder.path.resolve())
-    )
+    beside = path.with_name(f"{path.name}.data").exists()  # weights above 2 GB have their own file
+    if not beside:  # the graph may read weights from the safetensors files of its folder
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(folder.path.resolve())
+        )
     try:
-        return ort.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        source = str(path) if beside else path.read_bytes()
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
         raise InvalidModel(f"{path} cannot be opened ({error})") from error

@@ -67,6 +67,10 @@ def test_generate_writes_what_the_library_draws(tiny_model: ModelFolder, tmp_pat
         (["generate", "a", "--format", "gif"], "format must be one of png, jpeg, webp"),
         (["verify", "nowhere.png"], "nowhere.png cannot be read"),
         (["generate", "a", "--model", "nowhere"], "nowhere is not a folder"),
+        (["export", "nowhere", "--to", "coreml"], "to is 'coreml'; it must be one of onnx"),
+        (["export", "nowhere", "--target", "sm90"], "target is 'sm90'; it must be one of current"),
+        (["export", "nowhere", "--buckets", "8,1"], "ascending batch sizes of 1 to 64"),
+        (["export", "nowhere"], "nowhere is not a folder"),
         (["data", "emoji", "--size", "9999"], "between 16 and 512"),
         (["train", "--data", "nowhere"], "sidestep data emoji --out nowhere"),
         (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +11,15 @@ import torch
 from diffusers.models.upsampling import Upsample2D
 from numpy.typing import NDArray
 
-from export.certificate import certify
 from export.folding import FoldedGenerator
 from export.onnx import halve_exact_weights
+from export.options import ExportOptions
 from export.run import export_model
 from export.simplify import DoublingConv
-from sidestep.engines.contract import Engine, GeneratorSpec
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.torch_module import OneStepGenerator, load_module
 from sidestep.errors import CertificateFailed, InvalidModel
-from sidestep.model_folder import CERTIFICATE, ONNX, ModelFolder
+from sidestep.model_folder import ONNX, ModelFolder
 from sidestep.noise import latent_noise
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
@@ -88,70 +85,37 @@ def test_exact_halves_are_stored_and_others_are_kept() -> None:
     assert types == {"exact.fp16": onnx.TensorProto.FLOAT16, "inexact": onnx.TensorProto.FLOAT}
 
 
-class Altered:
-    """An engine whose pictures are another's, altered."""
-
-    def __init__(
-        self, engine: Engine, alter: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-    ) -> None:
-        self.spec: GeneratorSpec = engine.spec
-        self._engine, self._alter = engine, alter
-
-    def __call__(
-        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
-    ) -> NDArray[np.uint8]:
-        return self._alter(self._engine(input_ids, noise))
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
-def test_the_certificate_fails_on_a_planted_perturbation(
-    tiny_model: ModelFolder, tokenizer: PromptTokenizer
-) -> None:
-    engine = OnnxRuntimeEngine(tiny_model)
-    certificate = certify(load_module(tiny_model), engine, tokenizer)
-    assert certificate.largest_difference <= 1
-
-    def two_levels_off(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        pixels = pixels.copy()
-        pixels[0, 0, 0, 0] ^= 4
-        return pixels
-
-    with pytest.raises(CertificateFailed, match="differs from PyTorch by up to"):
-        certify(load_module(tiny_model), Altered(engine, two_levels_off), tokenizer)
-
-
-def test_the_certificate_refuses_flat_pictures(
-    tiny_model: ModelFolder, tokenizer: PromptTokenizer
-) -> None:
-    module = load_module(tiny_model)
-    with torch.no_grad():
-        module.vae.decoder.conv_out.weight.mul_(0.001)
-    with pytest.raises(CertificateFailed, match="flat"):
-        certify(module, OnnxRuntimeEngine(tiny_model), tokenizer)
-
-
-def test_a_failed_export_leaves_the_folder_as_it_was(
-    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("place", "value", "error"),
+    [
+        ("export.certificate.FLAT", 1000.0, CertificateFailed),
+        ("export.fused.save", interrupt, KeyboardInterrupt),
+        ("export.run.write_certificate", interrupt, KeyboardInterrupt),
+    ],
+)
+def test_a_failed_or_interrupted_export_leaves_the_folder_as_it_was(
+    tiny_model: ModelFolder,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    value: object,
+    error: type[BaseException],
 ) -> None:
     before = {p: p.read_bytes() for p in tiny_model.path.rglob("*") if p.is_file()}
-    monkeypatch.setattr("export.certificate.FLAT", 1000.0)
-    with pytest.raises(CertificateFailed):
+    monkeypatch.setattr(place, value)
+    with pytest.raises(error):
         export_model(tiny_model)
     assert {p: p.read_bytes() for p in tiny_model.path.rglob("*") if p.is_file()} == before
-
-
-def test_the_certificate_is_kept(tiny_model: ModelFolder) -> None:
-    certificate = json.loads((tiny_model.path / CERTIFICATE).read_text())
-    assert certificate["weights"] == tiny_model.card.weights
-    assert certificate["batches"] == [1, 2, 5, 8]
-    assert certificate["largest_difference"] <= certificate["tolerance"] == 1
-    tiny_model.check()
 
 
 def test_shared_weights_draw_the_same_and_are_checked(tiny_model: ModelFolder) -> None:
     ids, noise = inputs(tiny_model, 2)
     alone = OnnxRuntimeEngine(tiny_model)(ids, noise)
     size = (tiny_model.path / ONNX).stat().st_size
-    export_model(tiny_model, share=True)
+    export_model(tiny_model, ExportOptions(share=True))
     folder = ModelFolder.open(tiny_model.path)
     assert (folder.path / ONNX).stat().st_size < 0.8 * size
     assert "unet/diffusion_pytorch_model.safetensors" in folder.card.onnx_shares

@@ -1,0 +1,40 @@
+"""The fused layout: one graph from token ids and noise to pixels."""
+
+from __future__ import annotations
+
+from export.affine import join_scale_and_shift
+from export.certificate import Certificate, certify
+from export.folding import FoldedGenerator
+from export.job import Job
+from export.onnx import export_onnx, fused_inputs, halve_exact_weights, save
+from export.shared_weights import share_weights
+from sidestep.engines.contract import Engine
+from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
+from sidestep.engines.open_vino import OpenVinoEngine
+from sidestep.engines.torch_module import OneStepGenerator
+from sidestep.model_folder import WEIGHTS
+
+
+def export_fused(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
+    """Write `generator.onnx`; returns its certificate and the files whose weights it shares."""
+    module = job.apply_precision(FoldedGenerator(generator))
+    job.stage("export ONNX")
+    model = export_onnx(module, fused_inputs(job.folder.card), ["pixels"])
+    del module
+    if job.options.precision != "fp16":
+        join_scale_and_shift(model)
+    halve_exact_weights(model)
+    folder = job.folder
+    weights = [f for f in folder.files_under(*WEIGHTS) if f.endswith(".safetensors")]
+    shares = share_weights(model, folder.path, weights) if job.options.share else []
+    graph = job.out / "generator.onnx"
+    save(model, graph)
+    del model
+    job.stage("certify")
+    precision = job.options.precision
+    engine: Engine
+    if job.options.to == "openvino":
+        engine = OpenVinoEngine(folder, precision=precision, graph=graph)
+    else:
+        engine = OnnxRuntimeEngine(folder, graph=graph)
+    return certify(job.reference, engine, precision=precision, proof=job.proof), shares

@@ -1,0 +1,69 @@
+"""A plan for one GPU, with the manifest that binds it there."""
+
+from __future__ import annotations
+
+from export.certificate import Certificate, certify
+from export.folding import FoldedGenerator
+from export.job import Job
+from export.onnx import export_onnx, fused_inputs, save
+from export.tensorrt import OPSET, check_target, compile_plan, prove_precision
+from sidestep.engines.manifest import PLAN, Manifest, write_manifest
+from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
+from sidestep.engines.tensor_rt import TensorRtEngine
+from sidestep.engines.tensorrt_library import driver_of
+from sidestep.engines.torch_module import OneStepGenerator
+from sidestep.files import sha256
+
+
+def export_plan(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
+    """Write `generator.plan` and `manifest.json`; returns the certificate of what was compiled.
+
+    The graph is certified in ONNX Runtime before it is compiled; where the plan's GPU is here,
+    the plan itself is certified as well, else the certificate says that it was not run.
+    """
+    options, card = job.options, job.folder.card
+    library = check_target(options)
+    module = job.apply_precision(FoldedGenerator(generator))
+    job.stage("export ONNX")
+    model = export_onnx(module, fused_inputs(card), ["pixels"], opset=OPSET)
+    del module
+    weights_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    graph = job.out.parent / "graph" / "generator.onnx"  # beside the plan's folder, not kept
+    save(model, graph)
+    del model
+    job.stage("certify the graph")
+    engine = OnnxRuntimeEngine(job.folder, graph=graph)
+    certificate = certify(job.reference, engine, precision=options.precision, proof=job.proof)
+    del engine
+    job.stage(f"compile for {options.target}")
+    plan = compile_plan(library, graph, card, options)
+    kept = bool(job.proof.get("fp16", {}).get("kept_in_fp32"))
+    proof = prove_precision(plan, options, weights_bytes, kept=kept)
+    (job.out / PLAN).write_bytes(plan.data)
+    gpu, driver = driver_of() if options.target == "current" else (None, None)
+    write_manifest(
+        job.out,
+        Manifest(
+            library=library.name,
+            library_version=library.version,
+            target=options.target,
+            precision=options.precision,
+            buckets=options.buckets,
+            tensors=plan.tensors,
+            layer_types=plan.layer_types,
+            plan_bytes=plan.data.nbytes,
+            plan=sha256(job.out / PLAN),
+            onnx=sha256(graph),
+            weights=card.weights,
+            gpu=gpu,
+            driver=driver,
+        ),
+    )
+    if options.target == "current":
+        job.stages.set_description("certify the plan")
+        runner = TensorRtEngine(job.folder, plan=job.out)
+        certificate = certify(
+            job.reference, runner, precision=options.precision, proof=certificate.proof
+        )
+    certificate.proof["plan"] = {**proof, "run": options.target == "current"}
+    return certificate, []

@@ -1,0 +1,166 @@
+"""A TensorRT plan as an engine: for each bucket a context, fixed buffers and a CUDA graph.
+
+No torch: buffers, streams and graphs are cuda-bindings'. A call fills the next bucket's pinned
+inputs and launches one graph, which uploads, draws and downloads.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sidestep.engines.buckets import bucket_of, fill
+from sidestep.engines.contract import GeneratorSpec
+from sidestep.engines.cuda import Buffer, call, capture, load_cuda
+from sidestep.engines.manifest import PLAN, Manifest, check_manifest
+from sidestep.engines.plans import mend_of, plans, verify
+from sidestep.engines.tensorrt_library import (
+    NAMES,
+    Library,
+    driver_of,
+    has_driver,
+    load_library,
+    make_logger,
+)
+from sidestep.errors import EngineMismatch, NoGpu
+from sidestep.model_folder import ModelFolder
+
+
+class TensorRtEngine:
+    """A plan of TensorRT or TensorRT for RTX on the first GPU."""
+
+    def __init__(self, folder: ModelFolder, *, plan: Path | None = None) -> None:
+        """Open `plan`, a folder in `engines/`, or the best one that fits the GPU that is here.
+
+        Raises NoGpu without one, BackendUnavailable without the library, and EngineMismatch or
+        InvalidModel, naming the command that mends it, for a plan that does not belong here.
+        """
+        place = plan or find_plan(folder)
+        manifest = verify(folder, place)
+        library = load_library(manifest.library)
+        check_here(manifest, library, folder)
+        self._runtime_api = load_cuda()
+        self._engine = _deserialize(library, place, mend_of(folder, place))
+        self._buckets: dict[int, _Bucket] = {}
+        card = folder.card
+        self.spec = GeneratorSpec(
+            name=f"{manifest.library}-{manifest.precision}",
+            weights=card.weights,
+            latent_shape=card.latent_shape,
+            image_size=card.image_size,
+            tokens=card.tokens,
+            buckets=manifest.buckets,
+        )
+        for profile, bucket in enumerate(manifest.buckets):
+            self._buckets[bucket] = _Bucket(
+                self._runtime_api, self._engine, self.spec, bucket, profile
+            )
+
+    def __call__(
+        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        """Map ids [B, L] and noise [B, 4, h, w] to pictures [B, H, W, 3]."""
+        return self._buckets[bucket_of(self.spec.buckets, len(input_ids))](input_ids, noise)
+
+
+class _Bucket:
+    """One batch size: its context, buffers and graph, used by one call at a time."""
+
+    def __init__(
+        self, runtime: Any, engine: Any, spec: GeneratorSpec, bucket: int, profile: int
+    ) -> None:
+        self._runtime, self._lock = runtime, threading.Lock()
+        self._stream = call(
+            runtime.cudaStreamCreateWithFlags,
+            1,  # cudaStreamNonBlocking
+        )
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise NoGpu(f"too little GPU memory for the context of bucket {bucket}")
+        self._buffers = {
+            "input_ids": Buffer(runtime, (bucket, spec.tokens), np.int64),
+            "noise": Buffer(runtime, (bucket, *spec.latent_shape), np.float32),
+            "pixels": Buffer(runtime, (bucket, *spec.image_size, 3), np.uint8),
+        }
+        stream = int(self._stream)
+        if not self._context.set_optimization_profile_async(profile, stream):
+            raise NoGpu(f"the plan has no profile for bucket {bucket}")
+        for name, buffer in self._buffers.items():
+            if name != "pixels":
+                self._context.set_input_shape(name, buffer.host.shape)
+            self._context.set_tensor_address(name, buffer.device)
+        self._buffers["input_ids"].host[:] = 0
+        self._buffers["noise"].host[:] = 0
+        self._enqueue()  # prepares kernels, which a capture must not
+        call(runtime.cudaStreamSynchronize, self._stream)
+        self._graph = capture(runtime, self._stream, self._enqueue)
+
+    def __call__(
+        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
+    ) -> NDArray[np.uint8]:
+        with self._lock:
+            fill(self._buffers["input_ids"].host, input_ids)
+            fill(self._buffers["noise"].host, noise)
+            call(self._runtime.cudaGraphLaunch, self._graph, self._stream)
+            call(self._runtime.cudaStreamSynchronize, self._stream)
+            pixels: NDArray[np.uint8] = self._buffers["pixels"].host[: len(input_ids)].copy()
+            return pixels
+
+    def _enqueue(self) -> None:
+        self._buffers["input_ids"].upload(self._stream)
+        self._buffers["noise"].upload(self._stream)
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise NoGpu("TensorRT could not run the plan")
+        self._buffers["pixels"].download(self._stream)
+
+
+def find_plan(folder: ModelFolder) -> Path:
+    """Return the plan for the GPU that is here, fp16 before fp32; raises NoGpu where none is."""
+    places = plans(folder, *NAMES)
+    if not has_driver():
+        raise NoGpu("no GPU with a CUDA driver answers; use --engine onnx")
+    here = targets_here()
+    for precision in ("fp16", "fp32"):
+        for place in places:
+            if place.name.endswith(precision) and any(f"-{t}-" in place.name for t in here):
+                return place
+    raise EngineMismatch(
+        "the GPU",
+        plan=", ".join(place.name for place in places) or "no plan",
+        here=here[-1],
+        mend=f"sidestep export {folder.path} --to tensorrt-rtx --precision fp16",
+    )
+
+
+def targets_here() -> tuple[str, ...]:
+    """Name the targets that fit the first GPU: the current one, and its compute capability."""
+    runtime = load_cuda()
+    properties = call(runtime.cudaGetDeviceProperties, 0)
+    return "current", f"sm{properties.major}{properties.minor}"
+
+
+def check_here(manifest: Manifest, library: Library, folder: ModelFolder) -> None:
+    """Compare a plan with the library, GPU and driver that are here; raises EngineMismatch."""
+    mend = f"sidestep export {folder.path} --to {manifest.library} --precision {manifest.precision}"
+    check_manifest(manifest, {"library_version": library.version}, mend)
+    if not has_driver():
+        raise NoGpu("no GPU with a CUDA driver answers; use --engine onnx")
+    if manifest.target == "current":
+        gpu, driver = driver_of()
+        check_manifest(manifest, {"gpu": gpu, "driver": driver}, mend)
+    elif manifest.target not in (here := targets_here()):
+        raise EngineMismatch("the GPU", plan=manifest.target, here=here[-1], mend=mend)
+
+
+def _deserialize(library: Library, place: Path, mend: str) -> Any:
+    logger, errors = make_logger(library)
+    runtime = library.trt.Runtime(logger)
+    engine = runtime.deserialize_cuda_engine((place / PLAN).read_bytes())
+    if engine is None:
+        reason = errors[0] if errors else "no reason given"
+        raise EngineMismatch("the plan", plan=place.name, here=f"refused ({reason})", mend=mend)
+    return engine

@@ -27,8 +27,8 @@ class Settings:
     engine: str = field(
         default="auto",
         metadata={
-            "help": "What runs the model; auto takes its ONNX graph where it has one, fake needs "
-            "no weights and takes 20 + 2n ms for n pictures.",
+            "help": "What runs the model; auto takes the fastest that works, fake needs no weights "
+            "and takes 20 + 2n ms for n pictures.",
             "choices": ENGINES,
         },
     )

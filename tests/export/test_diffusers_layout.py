@@ -24,8 +24,8 @@ FLOAT, INT32, INT64 = "tensor(float)", "tensor(int32)", "tensor(int64)"
 
 
 @pytest.fixture(scope="module")
-def folder(_built_model: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
-    path = shutil.copytree(_built_model, tmp_path_factory.mktemp("diffusers") / "tiny")
+def folder(built_model: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    path = shutil.copytree(built_model, tmp_path_factory.mktemp("diffusers") / "tiny")
     options = ExportOptions(layout="diffusers")
     certificate = export_model(ModelFolder.open(path), options)
     assert certificate.largest_difference <= 1

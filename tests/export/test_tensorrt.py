@@ -64,8 +64,8 @@ def _key(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def _compiled(_built_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = shutil.copytree(_built_model, tmp_path_factory.mktemp("compiled") / "tiny")
+def _compiled(built_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = shutil.copytree(built_model, tmp_path_factory.mktemp("compiled") / "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
         options = ExportOptions("tensorrt-rtx", "fp16", target="sm89", buckets=(1, 3))

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import platform
-import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sidestep.engines.contract import GeneratorSpec
 from sidestep.engines.manifest import PACKAGE, check_manifest
 from sidestep.engines.plans import mend_of, plans, verify
+from sidestep.engines.pytorch import TorchEngine
 from sidestep.errors import BackendUnavailable, InvalidModel
 from sidestep.model_folder import ModelFolder
 
 
-class AotInductorEngine:
+class AotInductorEngine(TorchEngine):
     """`engines/aoti-current-*`: compiled on this machine, for the device that it has."""
 
     def __init__(self, folder: ModelFolder, *, plan: Path | None = None) -> None:
@@ -39,29 +35,9 @@ class AotInductorEngine:
         place = places[0]
         manifest = verify(folder, place)
         check_manifest(manifest, device_here(torch), mend_of(folder, place))
-        self._torch = torch
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._run = torch._inductor.aoti_load_package(str(place / PACKAGE))
-        self._lock = threading.Lock()
-        card = folder.card
-        self.spec = GeneratorSpec(
-            name=f"aoti-{self._device}-{manifest.precision}",
-            weights=card.weights,
-            latent_shape=card.latent_shape,
-            image_size=card.image_size,
-            tokens=card.tokens,
-        )
-
-    def __call__(
-        self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
-    ) -> NDArray[np.uint8]:
-        """Map ids [B, L] and noise [B, 4, h, w] to pictures [B, H, W, 3]."""
-        torch = self._torch
-        with self._lock, torch.inference_mode():
-            ids = torch.from_numpy(input_ids).to(self._device)
-            pixels = self._run(ids, torch.from_numpy(noise).to(self._device))
-            drawn: NDArray[np.uint8] = pixels.cpu().numpy()
-            return drawn
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        run = torch._inductor.aoti_load_package(str(place / PACKAGE))
+        super().__init__(run, device, f"aoti-{device}-{manifest.precision}", folder.card)
 
 
 def device_here(torch: Any) -> dict[str, str | None]:

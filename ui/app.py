@@ -92,6 +92,10 @@ def _lay_out(model: ShownModel) -> _Parts:
     return _Parts(prompt, seed, keep, dice, examples, picture, report)
 
 
+_Drawn = tuple[str | None, str | None]  # the prompt and seed of the picture that is shown
+_FAILED: _Drawn = (None, None)  # no picture is what was asked for: whatever comes next is drawn
+
+
 def _connect(page: gr.Blocks, generate: Generate, parts: _Parts) -> None:
     """Draw on every edit; one event for all, so that the newest edit is always the last drawn.
 
@@ -101,7 +105,7 @@ def _connect(page: gr.Blocks, generate: Generate, parts: _Parts) -> None:
     """
 
     async def follow(
-        prompt: str, seed: str, keep: bool, drawn: tuple[str, str] | None, request: gr.Request
+        prompt: str, seed: str, keep: bool, drawn: _Drawn | None, request: gr.Request
     ) -> tuple[Any, Any, Any, Any]:
         if (prompt, seed) == drawn:  # the seed box, telling of the seed written below
             return (gr.skip(),) * 4
@@ -109,7 +113,7 @@ def _connect(page: gr.Blocks, generate: Generate, parts: _Parts) -> None:
         seed = new_seed() if fresh else seed
         shown = await draw(generate, prompt, seed, tab=request.session_hash)
         if shown.picture is None:
-            return gr.skip(), gr.skip(), shown.report, None
+            return gr.skip(), gr.skip(), shown.report, _FAILED
         return seed if fresh else gr.skip(), shown.picture, shown.report, (prompt, seed)
 
     drawn = gr.State(None)

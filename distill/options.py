@@ -33,7 +33,7 @@ class DistillOptions:
         625, "Timestep of the generator's one evaluation.", at_least=1, at_most=998
     )
     iterations: int = setting(
-        300, "Updates of the generator, each after one of the fake score.", at_least=1
+        600, "Updates of the generator, each after one of the fake score.", at_least=1
     )
     batch: int = setting(64, "Images per update, over all devices.", at_least=1)
     per_device_batch: int = setting(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from distill.precision import PRECISIONS
 from distill.processes import current, training_device
 from distill.progress import save_grid
 from distill.sid_lsg import Run, distil
-from distill.texts import cache_texts, hash_encoder
+from distill.texts import Encode, cache_texts, hash_encoder
 from sidestep.errors import InvalidTraining
 from sidestep.model_folder import ModelCard, ModelFolder
 from sidestep.noise import latent_noise
@@ -59,33 +59,15 @@ def distil_folder(
     """
     where = training_device(device)
     teacher = load_teacher(teacher_folder)
-    tokenizer = PromptTokenizer(teacher.tokenizer, length=teacher.tokens)
-    dtype = PRECISIONS[options.precision].text
-
-    def encode(texts: Sequence[str]) -> Tensor:
-        return encode_texts(teacher, tokenizer, texts, where).to(dtype)
-
-    key = hash_encoder(teacher.text_encoder, teacher.tokenizer, dtype)
+    encode = _encoder(teacher, options, where)
+    key = hash_encoder(teacher.text_encoder, teacher.tokenizer, PRECISIONS[options.precision].text)
     texts = cache_texts(prompts, encode, out / "texts" / key, most_gib=options.text_cache_gib)
     schedule = NoiseSchedule.from_config(teacher.schedule, init_timestep=options.init_timestep)
     examples = tuple(p for p in EXAMPLES if p in set(prompts)) or tuple(prompts[: len(EXAMPLES)])
-    example_texts = encode(examples)
-    noise = torch.from_numpy(latent_noise([0] * len(examples), teacher.latent_shape)).to(where)
-
-    def save_sample(step: int, student: Network) -> None:
-        with torch.no_grad():
-            x_g = one_step(student, schedule, noise, example_texts)
-        if current().writes:
-            save_grid(out / f"samples-{step:06d}.png", [list(decode_latents(teacher.vae, x_g))])
-
+    identity = {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
+    run = Run(out, identity, _grids(teacher, schedule, encode(examples), out))
     try:
-        student = distil(
-            teacher.unet,
-            texts,
-            schedule,
-            options,
-            Run(out, {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}, save_sample),
-        )
+        student = distil(teacher.unet, texts, schedule, options, run)
     except torch.OutOfMemoryError as error:
         raise InvalidTraining(
             f"{where} has too little memory: lower --per-device-batch, or add --recompute, "
@@ -105,6 +87,28 @@ def distil_folder(
         write_student(out / "model", teacher, student, card)
     processes.wait()
     return ModelFolder.open(out / "model")
+
+
+def _encoder(teacher: Teacher, options: DistillOptions, device: torch.device) -> Encode:
+    """Return the function from prompts to embeddings, in the run's number format."""
+    tokenizer = PromptTokenizer(teacher.tokenizer, length=teacher.tokens)
+    dtype = PRECISIONS[options.precision].text
+    return lambda prompts: encode_texts(teacher, tokenizer, prompts, device).to(dtype)
+
+
+def _grids(
+    teacher: Teacher, schedule: NoiseSchedule, texts: Tensor, out: Path
+) -> Callable[[int, Network], None]:
+    """Return what draws `texts` at seed 0 into `out/samples-000050.png` at a checkpoint."""
+    noise = torch.from_numpy(latent_noise([0] * len(texts), teacher.latent_shape))
+
+    def save(step: int, student: Network) -> None:
+        with torch.no_grad():
+            x_g = one_step(student, schedule, noise.to(texts.device), texts)
+        if current().writes:
+            save_grid(out / f"samples-{step:06d}.png", [list(decode_latents(teacher.vae, x_g))])
+
+    return save
 
 
 @torch.no_grad()

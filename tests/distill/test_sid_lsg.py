@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import random
 import re
 import resource
 import signal
@@ -285,15 +286,18 @@ def wait_for_state(folder: Path, process: subprocess.Popen[Any], newer: str = ""
     raise AssertionError(f"no checkpoint after {newer or 'the start'}")
 
 
-def test_a_training_killed_twice_ends_in_the_same_bits(workplace: dict[str, Any]) -> None:
-    """SIGKILL at arbitrary moments after a checkpoint, through the command line."""
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_training_that_was_killed_ends_in_the_same_bits(
+    workplace: dict[str, Any], kills: int
+) -> None:
+    """SIGKILL at random moments, each after another checkpoint, through the command line."""
     tmp_path = workplace["cwd"]
     subprocess.run(command("a"), **workplace, check=True, capture_output=True)
     newer = ""
-    for moment in (0.0, 0.13):
+    for _ in range(kills):
         process = subprocess.Popen(command("b"), **workplace, stderr=subprocess.DEVNULL)
         wait_for_state(tmp_path / "b", process, newer)
-        time.sleep(moment)
+        time.sleep(random.uniform(0, 0.3))
         process.kill()
         assert process.wait() == -signal.SIGKILL
         newer = max(path.name for path in (tmp_path / "b").glob("state-*"))

@@ -10,9 +10,9 @@ spin for a while after a call, do not hold up the other.
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -22,6 +22,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from sidestep.engines.load import load_engine
+from sidestep.errors import SidestepError
 from sidestep.model_folder import ModelFolder
 from sidestep.noise import latent_noise
 from sidestep.tokenizer import PromptTokenizer
@@ -41,9 +42,14 @@ def block_ms(call: Callable[[], object]) -> list[float]:
 
 def main() -> None:
     """Print the medians and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("model", nargs="?", type=Path, help="folder; the embedded model if absent")
     warnings.simplefilter("ignore")
-    folder = ModelFolder.open(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
-    engine = load_engine(folder)
+    try:
+        folder = ModelFolder.open(parser.parse_args().model)
+        engine = load_engine(folder)
+    except SidestepError as error:
+        parser.error(str(error))
     tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
     noise = latent_noise([7], folder.card.latent_shape)
     pipeline = StableDiffusionPipeline.from_pretrained(folder.path, dtype=torch.float32)

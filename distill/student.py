@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor
 
 from distill.autoencoder import to_pictures
@@ -61,17 +62,21 @@ def distil_folder(
     teacher = load_teacher(teacher_folder)
     encode = _encoder(teacher, options, where)
     key = hash_encoder(teacher.text_encoder, teacher.tokenizer, PRECISIONS[options.precision].text)
-    texts = cache_texts(prompts, encode, out / "texts" / key, most_gib=options.text_cache_gib)
     schedule = NoiseSchedule.from_config(teacher.schedule, init_timestep=options.init_timestep)
     examples = tuple(p for p in EXAMPLES if p in set(prompts)) or tuple(prompts[: len(EXAMPLES)])
     identity = {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
     run = Run(out, identity, _grids(teacher, schedule, encode(examples), out))
     try:
+        texts = cache_texts(prompts, encode, out / "texts" / key, most_gib=options.text_cache_gib)
         student = distil(teacher.unet, texts, schedule, options, run)
     except torch.OutOfMemoryError as error:
         raise InvalidTraining(
             f"{where} has too little memory: lower --per-device-batch, or add --recompute, "
             "--ema-half-life 0, --precision fp16-weights or, on several GPUs, --parallel fsdp"
+        ) from error
+    except (OSError, SafetensorError) as error:
+        raise InvalidTraining(
+            f"{out} cannot be written ({error}); free some space and run the same command again"
         ) from error
     card = ModelCard(
         name=name,

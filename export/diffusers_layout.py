@@ -104,9 +104,7 @@ class ThreeSessions:
         )
         card = folder.card
         self._schedule = folder.schedule
-        self.spec = GeneratorSpec(
-            "onnx-diffusers", card.weights, card.latent_shape, card.image_size, card.tokens
-        )
+        self.spec = GeneratorSpec.of(card, "onnx-diffusers")
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]

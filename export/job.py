@@ -50,7 +50,7 @@ class Job:
         kept = modules_to_keep(seen)
         self.stage("round to fp16")
         card = self.folder.card
-        spec = GeneratorSpec("fp16", card.weights, card.latent_shape, card.image_size, card.tokens)
+        spec = GeneratorSpec.of(card, "fp16")
         rounded = certify(self.reference, Rounded(module, kept, spec), precision="fp16")
         name, value = seen.largest
         self.proof["fp16"] = {

@@ -6,10 +6,12 @@ B batch  L tokens  4 x h x w latents  H x W pixels
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sidestep.model_folder import ModelCard
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class GeneratorSpec:
     tokens: int
     buckets: tuple[int, ...] = (1, 2, 4, 8)
     workers: int = 1
+
+    @classmethod
+    def of(cls, card: ModelCard, name: str, **limits: Any) -> Self:
+        """Take the shapes of a model; `limits` are buckets and workers where they differ."""
+        return cls(name, card.weights, card.latent_shape, card.image_size, card.tokens, **limits)
 
     @property
     def max_batch(self) -> int:

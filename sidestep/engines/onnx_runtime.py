@@ -50,14 +50,7 @@ class OnnxRuntimeEngine:
         wanted = {"input_ids": (card.tokens,), "noise": card.latent_shape}
         if found != wanted:
             raise InvalidModel(f"{path} takes {found}, but the card says {wanted}")
-        self.spec = GeneratorSpec(
-            name="onnx-cpu",
-            weights=card.weights,
-            latent_shape=card.latent_shape,
-            image_size=card.image_size,
-            tokens=card.tokens,
-            workers=1 if large else cores,
-        )
+        self.spec = GeneratorSpec.of(card, "onnx-cpu", workers=1 if large else cores)
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]

@@ -37,13 +37,7 @@ class OnnxRuntimeCudaEngine:
             )
         self._session = _open(folder.path / file)
         card = folder.card
-        self.spec = GeneratorSpec(
-            name="onnx-cuda-fp16" if file == ONNX_FP16 else "onnx-cuda",
-            weights=card.weights,
-            latent_shape=card.latent_shape,
-            image_size=card.image_size,
-            tokens=card.tokens,
-        )
+        self.spec = GeneratorSpec.of(card, "onnx-cuda-fp16" if file == ONNX_FP16 else "onnx-cuda")
         self._lock = threading.Lock()
         self._buckets = {b: _Bucket(self._session, self.spec, b) for b in self.spec.buckets}
 

@@ -66,14 +66,7 @@ class OpenVinoEngine:
         for _ in range(cores):
             self._requests.put(compiled.create_infer_request())
         card = folder.card
-        self.spec = GeneratorSpec(
-            name=f"openvino-{precision}",
-            weights=card.weights,
-            latent_shape=card.latent_shape,
-            image_size=card.image_size,
-            tokens=card.tokens,
-            workers=cores,
-        )
+        self.spec = GeneratorSpec.of(card, f"openvino-{precision}", workers=cores)
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]

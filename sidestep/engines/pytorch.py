@@ -21,13 +21,7 @@ class TorchEngine:
         """Take the function, the device of its inputs, and the name for the spec."""
         self._run, self._device = run, device
         self._lock = threading.Lock()
-        self.spec = GeneratorSpec(
-            name=name,
-            weights=card.weights,
-            latent_shape=card.latent_shape,
-            image_size=card.image_size,
-            tokens=card.tokens,
-        )
+        self.spec = GeneratorSpec.of(card, name)
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]

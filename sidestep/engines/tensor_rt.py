@@ -47,13 +47,8 @@ class TensorRtEngine:
         self._engine = _deserialize(library, place, mend_of(folder, place))
         self._buckets: dict[int, _Bucket] = {}
         card = folder.card
-        self.spec = GeneratorSpec(
-            name=f"{manifest.library}-{manifest.precision}",
-            weights=card.weights,
-            latent_shape=card.latent_shape,
-            image_size=card.image_size,
-            tokens=card.tokens,
-            buckets=manifest.buckets,
+        self.spec = GeneratorSpec.of(
+            card, f"{manifest.library}-{manifest.precision}", buckets=manifest.buckets
         )
         for profile, bucket in enumerate(manifest.buckets):
             self._buckets[bucket] = _Bucket(

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -321,25 +322,41 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: dict[str, Any]) ->
     assert "Traceback" not in told
 
 
-def test_a_checkpoint_that_does_not_fit_leaves_the_last_one(workplace: dict[str, Any]) -> None:
-    """A limit on the size of files stands for a full disk."""
-    subprocess.run(command("run", "--iterations", "5"), **workplace, check=True)
+def limit_files(most_bytes: int) -> Callable[[], None]:
+    """Return what limits a new process's files, which stands for a full disk."""
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
+    return limit
+
+
+def run_full(most_bytes: int, workplace: dict[str, Any]) -> str:
+    """Run ten iterations with little room; returns the one line of the error."""
     full = subprocess.run(
         command("run", "--iterations", "10"),
         **workplace,
-        preexec_fn=limit,
+        preexec_fn=limit_files(most_bytes),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert full.returncode == 2
-    error = full.stderr.splitlines()[-1]
+    assert full.returncode == 2, full.stderr
+    assert "Traceback" not in full.stderr
+    return full.stderr.splitlines()[-1]
+
+
+def test_a_checkpoint_that_does_not_fit_leaves_the_last_one(workplace: dict[str, Any]) -> None:
+    subprocess.run(command("run", "--iterations", "5"), **workplace, check=True)
+    error = run_full(100_000, workplace)
     assert error.startswith("InvalidTraining: run/state-000010.safetensors cannot be written")
     assert "goes on from run/state-000005.safetensors" in error
     names = [path.name for path in (workplace["cwd"] / "run").glob("*state*")]
     assert names == ["state-000005.safetensors"]
+
+
+def test_embeddings_that_do_not_fit_are_one_line(workplace: dict[str, Any]) -> None:
+    error = run_full(100, workplace)
+    assert error.startswith("InvalidTraining: run cannot be written")
+    assert "free some space" in error

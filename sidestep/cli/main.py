@@ -31,6 +31,9 @@ COMMANDS = {
     "train": ("train", "Train the embedded model's teacher from nothing."),
     "distill": ("distill", "Distil a teacher into a one-step generator (SiD-LSG)."),
     "export": ("export", "Compile a model and certify what was compiled."),
+    "evaluate": ("evaluate", "Judge a model's pictures beside its teacher's and real ones."),
+    "evaluate-coco": ("evaluate_coco", "Score a model as the paper does, on COCO-2014."),
+    "train-judge": ("train_judge", "Train the judge of emoji that `evaluate` asks."),
     "card": ("card", "Draw a model's sample grid and write its card."),
 }
 OURS = {"sidestep", "distill", "export", "serve", "ui", "bench"}  # whose warnings people see

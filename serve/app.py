@@ -51,6 +51,7 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.studio = studio
     _allow_origins(app, settings.cors_origins)

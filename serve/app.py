@@ -13,12 +13,12 @@ from starlette.middleware.cors import CORSMiddleware
 from serve import documents
 from serve.errors import not_served
 from serve.metrics import CountRequests
+from serve.models import Models
 from serve.openai_images import make_router as openai_routes
 from serve.page import LatePage
 from serve.routes import make_router as our_routes
 from serve.settings import Settings
 from serve.signals import on_stop_signal
-from serve.studio import Studio
 from sidestep import __version__
 from sidestep.generator import Generator
 
@@ -29,20 +29,23 @@ TOLD_IN_HEADERS = (
 )
 
 
-def create_app(generator: Generator, settings: Settings) -> FastAPI:
-    """Make the app; its lifespan starts and stops the studio, `app.state.studio`."""
-    studio = Studio(generator, settings)
-    page = LatePage(partial(_page, studio))
+def create_app(generator: Generator, settings: Settings, *others: Generator) -> FastAPI:
+    """Make the app; its lifespan starts and stops the models, `app.state.models`.
+
+    generator: the default model; `others` are drawn with where a request names them
+    """
+    models = Models([generator, *others], settings)
+    page = LatePage(partial(_page, models))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await studio.start()
+        await models.start()
         try:
             with on_stop_signal(page.close):
                 async with page.running():
                     yield
         finally:
-            await studio.stop()
+            await models.stop()
 
     app = FastAPI(
         title="sidestep",
@@ -52,12 +55,12 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.studio = studio
+    app.state.models = models
     _allow_origins(app, settings.cors_origins)
-    app.add_middleware(CountRequests, requests=studio.metrics.requests)
+    app.add_middleware(CountRequests, requests=models.metrics.requests)
     app.add_exception_handler(HTTPException, not_served)
     for routes in (our_routes, openai_routes):
-        app.include_router(routes(studio, body_limit=settings.body_limit))
+        app.include_router(routes(models, body_limit=settings.body_limit))
     documents.install(app)
     app.mount(PAGE, page)
     return app
@@ -76,10 +79,12 @@ def _allow_origins(app: FastAPI, origins: str) -> None:
         )
 
 
-def _page(studio: Studio) -> FastAPI:
+def _page(models: Models) -> FastAPI:
     """Build the page; Gradio is imported here and nowhere earlier."""
     import ui
 
-    generator = studio.generator
-    model = ui.ShownModel(generator.name, generator.engine.spec.image_size, generator.examples)
-    return ui.mount(ui.build(studio.generate, [model]), PAGE)
+    shown = [
+        ui.ShownModel(generator.name, generator.engine.spec.image_size, generator.examples)
+        for generator in models.generators
+    ]
+    return ui.mount(ui.build(models.generate, shown), PAGE)

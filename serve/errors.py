@@ -47,6 +47,12 @@ class NotAcceptable(InvalidRequest):
     code = "not_acceptable"
 
 
+class ModelNotFound(InvalidRequest):
+    """No model of this name is served."""
+
+    code = "model_not_found"
+
+
 class ClientLeft(SidestepError):
     """The client closed its connection; nobody reads the answer."""
 
@@ -58,6 +64,7 @@ CLIENT_CLOSED_REQUEST = 499
 STATUSES: tuple[tuple[type[SidestepError], int], ...] = (
     (ClientLeft, CLIENT_CLOSED_REQUEST),
     (NotAcceptable, HTTPStatus.NOT_ACCEPTABLE),
+    (ModelNotFound, HTTPStatus.NOT_FOUND),
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnsupportedMediaType, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (MalformedBody, HTTPStatus.BAD_REQUEST),

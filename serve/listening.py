@@ -7,14 +7,14 @@ import asyncio
 from fastapi import Request
 
 from serve.errors import ClientLeft
-from serve.studio import Studio
+from serve.models import Models
 from sidestep.requests import GenerateRequest, Picture
 
 
-async def draw(request: Request, studio: Studio, wanted: GenerateRequest) -> list[Picture]:
+async def draw(request: Request, models: Models, wanted: GenerateRequest) -> list[Picture]:
     """Draw; raises ClientLeft if the client closes its connection, and drops what was queued."""
     address = request.client.host if request.client else ""
-    drawing = asyncio.ensure_future(studio.generate(wanted, address=address))
+    drawing = asyncio.ensure_future(models.generate(wanted, address=address))
     leaving = asyncio.ensure_future(_disconnect(request))
     try:
         await asyncio.wait((drawing, leaving), return_when=asyncio.FIRST_COMPLETED)

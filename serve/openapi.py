@@ -142,6 +142,7 @@ def _pictures() -> dict[str, Any]:
 _GENERATE_ERRORS = errors(
     _ERROR,
     BAD_REQUEST="The body is not a JSON object in UTF-8.",
+    NOT_FOUND="No model of this name is served.",
     NOT_ACCEPTABLE="Accept allows nothing that is on offer.",
     CONFLICT="A newer request of the same client replaced this one.",
     REQUEST_ENTITY_TOO_LARGE="The body is larger than the service reads.",
@@ -192,13 +193,13 @@ _NATIVE_BODY = {
     "required": ["prompt"],
     "properties": {
         name: GenerateRequest.model_json_schema()["properties"][name]
-        for name in ("prompt", "seed", "format")
+        for name in ("prompt", "seed", "model", "format")
     },
 }
 _NATIVE_ANSWERS = {
     200: {**_pictures(), "description": "One picture's bytes."},
     400: {"description": "A field has another type (in BentoML's shape)."},
-    **{code: told for code, told in _GENERATE_ERRORS.items() if code in (422, 429, 500, 503)},
+    **{code: told for code, told in _GENERATE_ERRORS.items() if code in (404, 422, 429, 500, 503)},
 }
 # Whole operations and not FastAPI's options: BentoML answers this route.
 NATIVE: dict[str, Any] = {

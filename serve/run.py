@@ -15,9 +15,9 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from serve.loading import load_generators
 from serve.settings import Settings
 from sidestep.errors import InvalidRequest
-from sidestep.generator import Generator
 
 SERVICE = "serve.service:Sidestep"
 
@@ -30,7 +30,7 @@ def serve(settings: Settings) -> None:
     """
     address = _free_address(settings.host, settings.port)
     os.environ.update(settings.to_environment())  # the worker is another process
-    Generator.load(settings.model, engine=settings.engine)
+    load_generators(settings)
     telling = threading.Thread(target=_tell_when_ready, args=(address, settings.port), daemon=True)
     telling.start()
     _run_bentoml(address, settings)

@@ -39,15 +39,15 @@ class WorkerApp:
         """Load the model and start the app; raises InvalidModel if the model is damaged."""
         from serve import documents, openapi
         from serve.app import create_app
+        from serve.loading import load_generators
         from serve.settings import Settings
-        from sidestep.generator import Generator
 
         # Engine, pool and event loop take turns at every picture. When one is busy, the others
         # wait for as long as a thread may hold the interpreter: 5 ms, unless told otherwise.
         sys.setswitchinterval(SWITCH_S)
         settings = Settings.from_environment()
-        generator = Generator.load(settings.model, engine=settings.engine)
-        app = create_app(generator, settings)
+        generator, *others = load_generators(settings)
+        app = create_app(generator, settings, *others)
         documents.add(app, NATIVE, openapi.NATIVE)
         await self._running.enter_async_context(app.router.lifespan_context(app))
         self.app = app
@@ -60,7 +60,7 @@ class WorkerApp:
     @property
     def ready(self) -> bool:
         """Whether pictures can be drawn."""
-        return self.app is not None and self.app.state.studio.ready
+        return self.app is not None and self.app.state.models.ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the app answer."""
@@ -77,7 +77,7 @@ class WorkerApp:
         assert self.app is not None, "a worker answers only after its start"
         try:
             request = GenerateRequest.parse(values)
-            pictures = await self.app.state.studio.generate(request, address=address)
+            pictures = await self.app.state.models.generate(request, address=address)
             return respond(pictures, MEDIA_TYPES[request.format], {"Cache-Control": "no-store"})
         except Exception as error:
             return answer(translate(error))
@@ -114,10 +114,11 @@ class Sidestep:
         ctx: bentoml.Context,
         prompt: str,
         seed: int | None = None,
+        model: str | None = None,
         format: Literal["png", "jpeg", "webp"] = "png",
     ) -> Annotated[bytes, ContentType("image/*")]:
         """Draw a prompt for BentoML's own clients."""
-        values = {"prompt": prompt, "seed": seed, "format": format}
+        values = {"prompt": prompt, "seed": seed, "model": model, "format": format}
         client = ctx.request.client
         answer: Any = await worker.generate(values, client.host if client else "")
         ctx.response.status_code = answer.status_code  # BentoML sets it once more

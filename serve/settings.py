@@ -12,6 +12,7 @@ from sidestep.errors import InvalidRequest
 from sidestep.requests import MAX_COUNT, MAX_DEADLINE_MS
 
 PREFIX = "SIDESTEP_"
+SEPARATOR = ","
 _TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
     ("false", "0", "no", "off"), False
 )
@@ -21,8 +22,12 @@ _TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
 class Settings:
     """Options of the service; `queue_limit` is SIDESTEP_QUEUE_LIMIT and --queue-limit."""
 
-    model: str | None = field(
-        default=None, metadata={"help": "Model folder; the embedded model if absent."}
+    model: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "Model folder, or NAME=FOLDER; the embedded model if absent. Requests choose "
+            "one of several (more flags, or commas in the variable) by name, else the first draws.",
+        },
     )
     engine: str = field(
         default="auto",
@@ -85,7 +90,15 @@ class Settings:
     def to_environment(self) -> dict[str, str]:
         """Write the variables that make a worker's settings equal to these."""
         values = {option.name: getattr(self, option.name) for option in fields(self)}
-        return {variable(name): str(value) for name, value in values.items() if value is not None}
+        return {
+            variable(name): SEPARATOR.join(value) if isinstance(value, tuple) else str(value)
+            for name, value in values.items()
+        }
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Read a list out of one text."""
+    return tuple(part.strip() for part in text.split(SEPARATOR) if part.strip())
 
 
 def variable(option: str) -> str:
@@ -93,9 +106,11 @@ def variable(option: str) -> str:
     return PREFIX + option.upper()
 
 
-def _value(option: Field[Any], text: str) -> str | int | bool:
+def _value(option: Field[Any], text: str) -> str | int | bool | tuple[str, ...]:
     value: str | int | bool | None = text
     wanted = ""
+    if isinstance(option.default, tuple):
+        return split(text)
     if "bounds" in option.metadata:
         low, high = option.metadata["bounds"]
         wanted = f"a whole number from {low:,} to {high:,}"

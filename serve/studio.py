@@ -16,7 +16,7 @@ from serve.batcher import STOPPING, Batcher
 from serve.delay import LoopDelay
 from serve.device import Device
 from serve.lines import Drawn, Job
-from serve.metrics import Metrics
+from serve.metrics import Metrics, ModelMetrics
 from serve.newest import Newest
 from serve.settings import Settings
 from sidestep.errors import ServiceUnavailable
@@ -31,12 +31,15 @@ WEIGHT_OF_NEWEST = 0.1
 class Studio:
     """`Generator.generate` for many callers at once; same pictures, batched."""
 
-    def __init__(self, generator: Generator, settings: Settings) -> None:
+    def __init__(
+        self, generator: Generator, settings: Settings, metrics: ModelMetrics | None = None
+    ) -> None:
         """Make a studio around `generator`; start it before use."""
         self.generator = generator
+        self.requests = 0  # under way, counted by whoever asks
         device = Device(generator.engine, generator.reopen)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
-        self.metrics = Metrics(self.batcher)
+        self.metrics = metrics or Metrics().of(generator.name)
         self._recipe = settings.recipe
         self._deadline_ms = settings.deadline_ms
         self._newest: Newest[list[Picture]] = Newest()
@@ -48,6 +51,7 @@ class Studio:
         """Warm the engine up, then open."""
         await asyncio.to_thread(self.batcher.start)
         self.delay.start()
+        self.metrics.watch(self.batcher)
 
     async def stop(self) -> None:
         """Fail what waits with ServiceUnavailable, finish what is drawn, end all threads."""

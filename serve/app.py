@@ -54,6 +54,7 @@ def create_app(generator: Generator, settings: Settings, *others: Generator) -> 
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.models = models
     _allow_origins(app, settings.cors_origins)

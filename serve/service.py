@@ -93,6 +93,7 @@ worker = WorkerApp()
     workers=1,  # the queue and the page's sessions are in one process
     metrics={"enabled": False},  # its labels are raw paths, and grow without bound
     logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": "."},
 )
 @bentoml.asgi_app(worker, path="/")
 class Sidestep:

@@ -10,12 +10,32 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.batcher import Batcher
+from serve.errors import ClientLeft, HeadersTooLarge, PolicyViolation, SlowClient
 from sidestep import __version__
-from sidestep.errors import ServiceBusy, ServiceUnavailable, Superseded
+from sidestep.errors import (
+    InvalidRequest,
+    RequestTooLarge,
+    ServiceBusy,
+    ServiceUnavailable,
+    Superseded,
+    Unauthorized,
+)
 from sidestep.requests import Picture
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (Superseded, "superseded"),
+    (ServiceUnavailable, "unavailable"),
+    (asyncio.CancelledError, "left"),
+    (ClientLeft, "left"),
+    (Unauthorized, "unauthorized"),
+    (SlowClient, "slow"),
+    (PolicyViolation, "policy"),
+    (HeadersTooLarge, "too_large"),
+    (RequestTooLarge, "too_large"),
+    (InvalidRequest, "invalid"),
+)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -54,6 +74,7 @@ class Metrics:
         self.pictures = counter("pictures", "Pictures drawn.", ["model", "format"])
         self.refused = counter("refused", "Requests that got no picture.", ["model", "reason"])
         self.reloads = counter("reloads", "Models opened anew while serving.", ["model", "result"])
+        self.lost_lines = counter("lost_log_lines", "Lines of the access log not written.", [])
         self.requests = counter("http_requests", "HTTP answers.", ["method", "route", "status"])
         self.queued = gauge("queued_pictures", "Pictures that wait.")
         self.ready = gauge("ready", "Whether pictures can be drawn.")
@@ -97,7 +118,7 @@ class ModelMetrics:
         try:
             yield
         except BaseException as error:
-            self._metrics.refused.labels(self._model, _reason(error)).inc()
+            self._metrics.refused.labels(self._model, reason_of(error)).inc()
             raise
 
     def drawn(self, pictures: Iterable[Picture]) -> None:
@@ -140,11 +161,8 @@ def _route(scope: Scope) -> str:
     return str(scope.get("root_path") or "other")
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Name why there is no picture, with one of few words."""
     if isinstance(error, ServiceBusy):
         return error.reason
-    if isinstance(error, Superseded):
-        return "superseded"
-    if isinstance(error, ServiceUnavailable):
-        return "unavailable"
-    return "left" if isinstance(error, asyncio.CancelledError) else "failed"
+    return next((word for kind, word in _REASONS if isinstance(error, kind)), "failed")

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 from serve.errors import ModelNotFound
 from serve.metrics import Metrics
+from serve.policy import Policy
 from serve.settings import Settings
 from serve.studio import Studio
+from serve.watching import watch
 from sidestep.errors import ServiceUnavailable
 from sidestep.generator import Generator
 from sidestep.requests import GenerateRequest, Picture
@@ -31,6 +33,8 @@ class Models:
         """Make a studio for each generator, whose names differ; start them before use."""
         self.metrics = Metrics()
         self._settings = settings
+        self._policy = Policy(settings)
+        self._watching: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._studios = {generator.name: self._studio(generator) for generator in generators}
@@ -39,12 +43,15 @@ class Models:
         """Warm all engines up, then open; raises what an engine raises."""
         for studio in self._studios.values():
             await studio.start()
+        if self._settings.watch_s:
+            self._watching = asyncio.ensure_future(watch(self, self._settings.watch_s))
 
     async def stop(self) -> None:
         """Stop all studios, replaced ones included."""
-        for task in self._retiring:
+        ending = [*self._retiring, *((self._watching,) if self._watching else ())]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
         await asyncio.gather(*(studio.stop() for studio in self._studios.values()))
 
     @property
@@ -75,11 +82,17 @@ class Models:
         return found
 
     async def generate(self, request: GenerateRequest, *, address: str = "") -> list[Picture]:
-        """Draw all pictures of a request with the model it names; see `Studio.generate`."""
+        """Draw all pictures of a request with the model it names; see `Studio.generate`.
+
+        Raises PolicyViolation for a prompt or picture that is denied, and ServiceBusy for a caller
+        who has had too many.
+        """
         studio = self.of(request.model)
+        with studio.metrics.watched():
+            request, whose = self._policy.admit(request, studio.generator.name, address)
         studio.requests += 1
         try:
-            return await studio.generate(request, address=address)
+            return await studio.generate(request, address=whose)
         finally:
             studio.requests -= 1
 
@@ -108,7 +121,8 @@ class Models:
         return studio.generator
 
     def _studio(self, generator: Generator) -> Studio:
-        return Studio(generator, self._settings, self.metrics.of(generator.name))
+        metrics = self.metrics.of(generator.name)
+        return Studio(generator, self._settings, metrics, check=self._policy.check_picture)
 
 
 async def _started(studio: Studio) -> None:

@@ -138,7 +138,7 @@ class OpenAIRoute(AnsweringRoute):
     answer = staticmethod(answer)
 
 
-def make_router(models: Models, *, body_limit: int) -> APIRouter:
+def make_router(models: Models) -> APIRouter:
     """Make the routes that draw with `models`."""
     router = APIRouter(prefix="/v1", route_class=OpenAIRoute)
     began = int(time.time())
@@ -146,7 +146,7 @@ def make_router(models: Models, *, body_limit: int) -> APIRouter:
     @router.post("/images/generations", **openapi.generations(ImagesRequest))
     async def generations(request: Request) -> Response:
         """Draw a prompt as OpenAI's clients ask for it."""
-        values = await read_object(request, limit=body_limit)
+        values = await read_object(request)
         wanted = ImagesRequest.parse(values, models)
         pictures = await draw(request, models, wanted.ours(header_values(request)))
         size = _size(models.of(wanted.model).generator)

@@ -57,6 +57,11 @@ SERVER_TIMING = {
     "description": "queue, engine, encode and total in milliseconds, and the batch's size.",
     "schema": {"type": "string"},
 }
+_RELOADED = {
+    "type": "object",
+    "required": ["name", "engine", "weights"],
+    "properties": {name: {"type": "string"} for name in ("name", "engine", "weights")},
+}
 _HEADERS = {
     "X-Seed": {
         "description": "The picture's seed (count 1).",
@@ -176,6 +181,52 @@ GET_GENERATE: dict[str, Any] = {
         200: _pictures(),
         304: {"description": "The caller has this picture (If-None-Match)."},
         **{code: told for code, told in _GENERATE_ERRORS.items() if code not in _OF_BODIES},
+    },
+}
+RELOAD: dict[str, Any] = {
+    "summary": "Open models anew while they draw (from this machine, or with an admin's key)",
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {
+                    "schema": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "model": {
+                                "type": ["string", "null"],
+                                "description": "A name of /v1/models; all if absent.",
+                            }
+                        },
+                    }
+                }
+            },
+        }
+    },
+    "responses": {
+        200: {
+            "description": "What draws now.",
+            "content": {
+                JSON: {
+                    "schema": {
+                        "type": "object",
+                        "required": ["models"],
+                        "properties": {"models": {"type": "array", "items": _RELOADED}},
+                    }
+                }
+            },
+        },
+        **errors(
+            _ERROR,
+            BAD_REQUEST="The body is not a JSON object in UTF-8.",
+            FORBIDDEN="The caller is elsewhere, or its key is not an admin's.",
+            NOT_FOUND="No model of this name is served.",
+            CONFLICT="The folder is damaged; the model that was there goes on drawing.",
+            UNSUPPORTED_MEDIA_TYPE="The body is not announced as JSON.",
+            UNPROCESSABLE_ENTITY="A field is out of its bounds.",
+            SERVICE_UNAVAILABLE="The new engine cannot draw; the one that was there goes on.",
+        ),
     },
 }
 _TEXT = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}

@@ -24,14 +24,14 @@ ICON = (
 )
 
 
-def make_router(models: Models, *, body_limit: int) -> APIRouter:
+def make_router(models: Models) -> APIRouter:
     """Make the routes that draw with `models`."""
     router = APIRouter(route_class=AnsweringRoute)
 
     @router.post("/generate", **openapi.GENERATE)
     async def generate(request: Request) -> Response:
         """Draw a prompt. Accept chooses the picture's bytes, JSON with base64 or multipart."""
-        values = {**header_values(request), **await read_object(request, limit=body_limit)}
+        values = {**header_values(request), **await read_object(request)}
         wanted, media_type = _negotiate(request, GenerateRequest.parse(values))
         pictures = await draw(request, models, wanted)
         return respond(pictures, media_type, {"Cache-Control": NEVER})

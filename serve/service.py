@@ -20,7 +20,7 @@ from bentoml.validators import ContentType
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class WorkerApp:
@@ -67,6 +67,14 @@ class WorkerApp:
         assert self.app is not None, "a worker answers only after its start"
         await self.app(scope, receive, send)
 
+    def guard(self, other: ASGIApp) -> ASGIApp:
+        """Put the app's guards around BentoML's own route."""
+        from serve.app import guard_beside
+        from serve.settings import Settings
+
+        assert self.app is not None, "a worker answers only after its start"
+        return guard_beside(self.app, other, Settings.from_environment())
+
     async def generate(self, values: dict[str, Any], address: str) -> Response:
         """Answer BentoML's own route with one picture, or with an error in our shape."""
         from serve.errors import answer, translate
@@ -81,6 +89,24 @@ class WorkerApp:
             return respond(pictures, MEDIA_TYPES[request.format], {"Cache-Control": "no-store"})
         except Exception as error:
             return answer(translate(error))
+
+
+class NativeGuard:
+    """BentoML's middleware: its own route passes what ours pass, see `serve.guards`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap BentoML's app."""
+        self._app = app
+        self._guarded: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Guard the native route; our own app guards itself."""
+        if scope["type"] != "http" or scope["path"] != NATIVE:
+            await self._app(scope, receive, send)
+            return
+        if self._guarded is None:
+            self._guarded = worker.guard(self._app)
+        await self._guarded(scope, receive, send)
 
 
 SWITCH_S = 0.0005
@@ -128,3 +154,7 @@ class Sidestep:
     async def __is_ready__(self) -> bool:
         """Answer BentoML's /readyz."""
         return worker.ready
+
+
+service: Any = Sidestep
+service.add_asgi_middleware(NativeGuard)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serve.batcher import STOPPING, Batcher
 from serve.delay import LoopDelay
@@ -33,14 +34,23 @@ class Studio:
     """`Generator.generate` for many callers at once; same pictures, batched."""
 
     def __init__(
-        self, generator: Generator, settings: Settings, metrics: ModelMetrics | None = None
+        self,
+        generator: Generator,
+        settings: Settings,
+        metrics: ModelMetrics | None = None,
+        *,
+        check: Callable[[NDArray[np.uint8]], None] = lambda pixels: None,
     ) -> None:
-        """Make a studio around `generator`; start it before use."""
+        """Make a studio around `generator`; start it before use.
+
+        check: called with the pixels [H, W, 3] of each picture before it is encoded; may raise
+        """
         self.generator = generator
         self.requests = 0  # under way, counted by whoever asks
         device = Device(generator.engine, generator.reopen)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
         self.metrics = metrics or Metrics().of(generator.name)
+        self._check = check
         self._recipe = settings.recipe
         self._deadline_ms = settings.deadline_ms
         self._latent_elements = math.prod(device.spec.latent_shape)
@@ -133,6 +143,7 @@ class Studio:
             return
         request = order.request
         try:
+            self._check(drawn.pixels)
             picture = self.generator.picture(
                 request.prompt,
                 request.seeds[place],

@@ -51,7 +51,7 @@ class Generator:
         self.examples = tuple(examples)
         self.reopen = reopen or (lambda: engine)
         self.again: Callable[[], Generator] = lambda: self
-        self.folder: Path | None = None
+        self.source: ModelFolder | None = None
 
     @classmethod
     def load(
@@ -69,7 +69,7 @@ class Generator:
         reopen = partial(load_engine, folder, engine)
         generator = cls(name, tokenizer, reopen(), examples=card.examples, reopen=reopen)
         generator.again = partial(cls.load, folder.path, engine=engine, name=name)
-        generator.folder = folder.path
+        generator.source = folder
         return generator
 
     def __call__(

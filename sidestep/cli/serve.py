@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
 import click
@@ -53,6 +54,9 @@ def command(**values: Any) -> None:
     """Serve pictures over HTTP, with a page at /ui where they follow your typing."""
     from serve.run import serve
 
+    for name in ("keys", "deny_list", "access_log"):
+        if values[name] and values[name] != "-":
+            values[name] = str(Path(values[name]).absolute())
     values["model"] = tuple(_absolute(text) for text in values["model"])
     serve(Settings(**values))
 

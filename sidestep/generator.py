@@ -50,15 +50,27 @@ class Generator:
         self.engine = engine
         self.examples = tuple(examples)
         self.reopen = reopen or (lambda: engine)
+        self.again: Callable[[], Generator] = lambda: self
+        self.source: ModelFolder | None = None
 
     @classmethod
-    def load(cls, path: str | Path | None = None, *, engine: str = "auto") -> Generator:
-        """Open a model folder (default: the embedded model); raises InvalidModel if damaged."""
+    def load(
+        cls, path: str | Path | None = None, *, engine: str = "auto", name: str | None = None
+    ) -> Generator:
+        """Open a model folder (default: the embedded model); raises InvalidModel if damaged.
+
+        name: what the model is called here; as its card says if absent
+
+        The generator's `again` does the same once more, with the files as they are then.
+        """
         folder = ModelFolder.open(path)
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
-        card = folder.card
+        card, name = folder.card, name or folder.card.name
         reopen = partial(load_engine, folder, engine)
-        return cls(card.name, tokenizer, reopen(), examples=card.examples, reopen=reopen)
+        generator = cls(name, tokenizer, reopen(), examples=card.examples, reopen=reopen)
+        generator.again = partial(cls.load, folder.path, engine=engine, name=name)
+        generator.source = folder
+        return generator
 
     def __call__(
         self, prompt: str, *, seed: int | None = None, format: ImageFormat = "png"

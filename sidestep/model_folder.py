@@ -126,14 +126,25 @@ class ModelFolder:
 
 
 def find_model() -> Path:
-    """Return the default model: SIDESTEP_MODEL, else `models/emoji` beside or inside the code."""
+    """Return the default model: SIDESTEP_MODEL, else `models/emoji` beside or inside the code.
+
+    The first of several, which are separated by commas for `sidestep serve`.
+    """
     if chosen := os.environ.get("SIDESTEP_MODEL"):
-        return Path(chosen)
+        return named_folder(chosen.split(",", 1)[0].strip())[1]
     package = Path(__file__).parent
     for candidate in (package.parent / "models" / "emoji", package / "_models" / "emoji"):
         if (candidate / CARD).is_file():
             return candidate
     raise InvalidModel("no model found; give one with --model or SIDESTEP_MODEL")
+
+
+def named_folder(text: str) -> tuple[str | None, Path]:
+    """Read FOLDER, or NAME=FOLDER; a folder that exists as written has no name before it."""
+    name, equals, folder = text.partition("=")
+    if not equals or "/" in name or Path(text).exists():
+        return None, Path(text)
+    return name.strip() or None, Path(folder.strip())
 
 
 def write_card(path: Path, card: ModelCard) -> ModelFolder:

@@ -25,6 +25,8 @@ COMMANDS = {
     "generate": ("generate", "Draw pictures from prompts into a folder."),
     "verify": ("verify", "Draw a picture again from its recipe and compare."),
     "serve": ("serve", "Serve the HTTP API and the page."),
+    "models": ("models", "Open a running service's models anew."),
+    "keys": ("keys", "Add, list and revoke the service's API keys."),
     "data": ("data", "Build a training set."),
     "new": ("new", "Make a full-size model with random weights, to measure cost."),
     "import": ("import_checkpoint", "Turn one of the authors' pickles into a model."),

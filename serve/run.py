@@ -30,7 +30,7 @@ def serve(settings: Settings) -> None:
     """
     address = _free_address(settings.host, settings.port)
     os.environ.update(settings.to_environment())  # the worker is another process
-    Generator.load(settings.model, engine=settings.engine)
+    Generator.load(settings.model, engine=settings.engine, decoder=settings.decoder)
     telling = threading.Thread(target=_tell_when_ready, args=(address, settings.port), daemon=True)
     telling.start()
     _run_bentoml(address, settings)

@@ -46,7 +46,7 @@ class WorkerApp:
         # wait for as long as a thread may hold the interpreter: 5 ms, unless told otherwise.
         sys.setswitchinterval(SWITCH_S)
         settings = Settings.from_environment()
-        generator = Generator.load(settings.model, engine=settings.engine)
+        generator = Generator.load(settings.model, engine=settings.engine, decoder=settings.decoder)
         app = create_app(generator, settings)
         documents.add(app, NATIVE, openapi.NATIVE)
         await self._running.enter_async_context(app.router.lifespan_context(app))

@@ -52,9 +52,14 @@ class Generator:
         self.reopen = reopen or (lambda: engine)
 
     @classmethod
-    def load(cls, path: str | Path | None = None, *, engine: str = "auto") -> Generator:
-        """Open a model folder (default: the embedded model); raises InvalidModel if damaged."""
-        folder = ModelFolder.open(path)
+    def load(
+        cls, path: str | Path | None = None, *, engine: str = "auto", decoder: str = "full"
+    ) -> Generator:
+        """Open a model folder (default: the embedded model); raises InvalidModel if damaged.
+
+        decoder: "full", or "small" where the folder has one
+        """
+        folder = ModelFolder.open(path).with_decoder(decoder)
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
         card = folder.card
         reopen = partial(load_engine, folder, engine)

@@ -55,20 +55,26 @@ class Generator:
 
     @classmethod
     def load(
-        cls, path: str | Path | None = None, *, engine: str = "auto", name: str | None = None
+        cls,
+        path: str | Path | None = None,
+        *,
+        engine: str = "auto",
+        decoder: str = "full",
+        name: str | None = None,
     ) -> Generator:
         """Open a model folder (default: the embedded model); raises InvalidModel if damaged.
 
+        decoder: "full", or "small" where the folder has one
         name: what the model is called here; as its card says if absent
 
         The generator's `again` does the same once more, with the files as they are then.
         """
-        folder = ModelFolder.open(path)
+        folder = ModelFolder.open(path).with_decoder(decoder)
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
         card, name = folder.card, name or folder.card.name
         reopen = partial(load_engine, folder, engine)
         generator = cls(name, tokenizer, reopen(), examples=card.examples, reopen=reopen)
-        generator.again = partial(cls.load, folder.path, engine=engine, name=name)
+        generator.again = partial(cls.load, folder.path, engine=engine, decoder=decoder, name=name)
         generator.source = folder
         return generator
 

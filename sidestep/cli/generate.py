@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sidestep.cli.options import ENGINE, MODEL, SEED
+from sidestep.cli.options import DECODER, ENGINE, MODEL, SEED
 
 
 @click.command()
@@ -19,6 +19,7 @@ from sidestep.cli.options import ENGINE, MODEL, SEED
 @click.option("--recipe/--no-recipe", default=True, help="Write the recipe into each file.")
 @MODEL
 @ENGINE
+@DECODER
 def command(
     prompts: tuple[str, ...],
     seed: int | None,
@@ -28,6 +29,7 @@ def command(
     recipe: bool,
     model: Path | None,
     engine: str,
+    decoder: str,
 ) -> None:
     """Draw COUNT pictures of each prompt; picture i has seed SEED + i.
 
@@ -38,7 +40,7 @@ def command(
 
     values = {"seed": seed, "count": count, "format": format}
     requests = [GenerateRequest.parse({"prompt": prompt, **values}) for prompt in prompts]
-    generator = Generator.load(model, engine=engine)
+    generator = Generator.load(model, engine=engine, decoder=decoder)
     for request in requests:
         for picture in generator.generate(request, recipe=recipe):
             name = re.sub(r"\W+", "-", request.prompt.lower()).strip("-")[:60] or "picture"

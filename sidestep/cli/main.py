@@ -32,6 +32,7 @@ COMMANDS = {
     "import": ("import_checkpoint", "Turn one of the authors' pickles into a model."),
     "train": ("train", "Train the embedded model's teacher from nothing."),
     "distill": ("distill", "Distil a teacher into a one-step generator (SiD-LSG)."),
+    "distill-decoder": ("distill_decoder", "Distil a model's decoder into a lighter one."),
     "export": ("export", "Compile a model and certify what was compiled."),
     "card": ("card", "Draw a model's sample grid and write its card."),
 }

@@ -80,6 +80,4 @@ def _page(studio: Studio) -> FastAPI:
     """Build the page; Gradio is imported here and nowhere earlier."""
     import ui
 
-    generator = studio.generator
-    model = ui.ShownModel(generator.name, generator.engine.spec.image_size, generator.examples)
-    return ui.mount(ui.build(studio.generate, [model]), PAGE)
+    return ui.mount(ui.build(studio.generate, [studio.generator.info]), PAGE)

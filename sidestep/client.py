@@ -25,6 +25,7 @@ from sidestep.errors import (
     Superseded,
 )
 from sidestep.images import MEDIA_TYPES
+from sidestep.model_info import ModelInfo
 from sidestep.requests import FORMATS, GenerateRequest, ImageFormat, Picture, Timings
 
 TIMEOUT_S = 60.0
@@ -61,8 +62,21 @@ class Client:
         ServiceUnavailable when the service cannot be reached, is stopping or fails.
         """
         body = request.model_dump(exclude_none=True)
+        response = await self._send("POST", "/generate", json=body)
+        return _pictures(response, request)
+
+    async def models(self) -> list[ModelInfo]:
+        """Ask which models are served; raises ServiceUnavailable where that cannot be learned."""
+        response = await self._send("GET", "/models")
         try:
-            response = await self._http.post("/generate", json=body)
+            return [ModelInfo.from_json(values) for values in response.json()["models"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise _not_ours(response, error) from error
+
+    async def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
+        """Send and return a good answer; raises the exception that the service had."""
+        try:
+            response = await self._http.request(method, path, **body)
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"the address is not a URL ({error})", field="url") from None
         except httpx.HTTPError as error:
@@ -71,7 +85,7 @@ class Client:
                 f"the service at {self._http.base_url} cannot be reached ({reason})"
             ) from error
         if response.is_success:
-            return _pictures(response, request)
+            return response
         raise _error(response)
 
 
@@ -81,9 +95,12 @@ def _pictures(response: httpx.Response, request: GenerateRequest) -> list[Pictur
             return [_from_json(values) for values in response.json()["pictures"]]
         return [_from_bytes(response, request)]
     except (KeyError, TypeError, ValueError) as error:
-        raise ServiceUnavailable(
-            f"the answer of {response.url} is not a sidestep service's ({error!r})"
-        ) from error
+        raise _not_ours(response, error) from error
+
+
+def _not_ours(response: httpx.Response, error: Exception) -> ServiceUnavailable:
+    message = f"the answer of {response.url} is not a sidestep service's ({error!r})"
+    return ServiceUnavailable(message)
 
 
 def _from_json(values: dict[str, Any]) -> Picture:

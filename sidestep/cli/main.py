@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": ("generate", "Draw pictures from prompts into a folder."),
     "verify": ("verify", "Draw a picture again from its recipe and compare."),
     "serve": ("serve", "Serve the HTTP API and the page."),
+    "ui": ("ui", "Show the page of a service that runs elsewhere."),
     "data": ("data", "Build a training set."),
     "new": ("new", "Make a full-size model with random weights, to measure cost."),
     "import": ("import_checkpoint", "Turn one of the authors' pickles into a model."),

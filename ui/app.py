@@ -7,7 +7,9 @@ neither drop a stale answer nor tell a picture's way from the key to the screen.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import importlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -61,6 +63,7 @@ def mount(page: gr.Blocks, path: str) -> FastAPI:
 
     Its `state.close` ends the connection that every open page holds.
     """
+    _warm_up()
     app = FastAPI(openapi_url=None)
     root = path.rstrip("/")
     app.mount(f"{root}/{_files()}", StaticFiles(directory=PAGE))
@@ -80,6 +83,12 @@ def mount(page: gr.Blocks, path: str) -> FastAPI:
     mounted: Any = app.routes[-1]
     app.state.close = mounted.app.stop_event.set
     return app
+
+
+def _warm_up() -> None:
+    """Import here what Gradio else imports at its first call, for a second, on the event loop."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("matplotlib").use("agg")
 
 
 def _files() -> str:

@@ -59,7 +59,7 @@ class Page {
     this.#root.style.visibility = "";
     const prompt = this.#find("#prompt");
     prompt.focus({ preventScroll: true });
-    prompt.select(); // the first key begins a prompt of one's own
+    if (!location.hash) prompt.select(); // the first key begins a prompt of one's own
   }
 
   /** Change what is asked for, in the controls too, and draw it. */

@@ -106,8 +106,5 @@ def _page(models: Models) -> FastAPI:
     """Build the page; Gradio is imported here and nowhere earlier."""
     import ui
 
-    shown = [
-        ui.ShownModel(generator.name, generator.engine.spec.image_size, generator.examples)
-        for generator in models.generators
-    ]
+    shown = [generator.info for generator in models.generators]
     return ui.mount(ui.build(models.generate, shown), PAGE)

@@ -25,6 +25,7 @@ COMMANDS = {
     "generate": ("generate", "Draw pictures from prompts into a folder."),
     "verify": ("verify", "Draw a picture again from its recipe and compare."),
     "serve": ("serve", "Serve the HTTP API and the page."),
+    "ui": ("ui", "Show the page of a service that runs elsewhere."),
     "models": ("models", "Open a running service's models anew."),
     "keys": ("keys", "Add, list and revoke the service's API keys."),
     "data": ("data", "Build a training set."),

@@ -94,6 +94,7 @@ def distil(
         log_every=LOG_EVERY,
         images=options.batch,
     )
+    progress.within(options.seconds, spent=state.spent())
     with stop_requests() as stop:
         for step in progress:
             # The fake score learns what the generator draws now (equation 7).
@@ -131,12 +132,12 @@ def distil(
                 stopping = processes.any(stop.asked)
             if progress.due(step):
                 progress.report(step, tally.drain())
-            if stopping or step % options.checkpoint_every == 0 or step == options.iterations:
-                state.save(step)
+            if stopping or step % options.checkpoint_every == 0 or progress.final:
+                state.save(step, spent=progress.spent)
                 progress.log(step, watch.measure(student, psi, phi))
                 run.on_checkpoint(step, student)
-            if stopping and step < options.iterations:
-                raise Stopped(step, options.iterations, run.folder)
+            if stopping and not progress.final:
+                raise Stopped(step, progress.last, run.folder)
     return whole_unet(student.unet)
 
 

@@ -144,6 +144,7 @@ def distil(
         log_every=LOG_EVERY,
         images=options.batch,
     )
+    progress.within(options.seconds, spent=state.spent())
     with stop_requests() as stop:
         for step in progress:
             work.update(step)
@@ -152,12 +153,12 @@ def distil(
                 stopping = current().any(stop.asked)
             if progress.due(step):
                 progress.report(step, work.tally.drain())
-            if stopping or step % options.checkpoint_every == 0 or step == options.iterations:
-                state.save(step)
+            if stopping or step % options.checkpoint_every == 0 or progress.final:
+                state.save(step, spent=progress.spent)
                 progress.log(step, watch.measure(work.student, work.psi, work.phi))
                 run.on_checkpoint(step, work.student)
-            if stopping and step < options.iterations:
-                raise Stopped(step, options.iterations, run.folder)
+            if stopping and not progress.final:
+                raise Stopped(step, progress.last, run.folder)
     return whole_unet(work.student.unet)
 
 

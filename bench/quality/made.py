@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from datetime import date
-from importlib.metadata import version
-from pathlib import Path
+from importlib import metadata
 from typing import Any
 
-from sidestep import __version__
+from bench.machine import commit, machine, versions
 
 
 def how_made(command: str) -> dict[str, Any]:
-    """Tell the command, the day, the machine and the versions that numbers depend on."""
-    packages = ("torch", "open_clip_torch", "numpy", "onnxruntime")
+    """Tell the command, the day, the commit, the machine and the versions that numbers hang on."""
     return {
         "command": command,
         "date": date.today().isoformat(),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
-        "sidestep": __version__,
-        **{package: version(package) for package in packages},
+        "commit": commit(),
+        "machine": machine(),
+        "versions": {**versions(), "open_clip_torch": metadata.version("open_clip_torch")},
     }
-
-
-def _processor() -> str:
-    """Name the processor as the kernel does, else its architecture."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench.markdown import table
 from bench.quality.coco import PICTURES
 from bench.quality.made import how_made
 from bench.quality.paper import PaperScores, Reads, Sees, check_prepared, score
@@ -98,12 +99,12 @@ def _markdown(options: CocoOptions, folder: ModelFolder, scores: PaperScores) ->
             f"Published for {options.preset} (SiD-LSG, Tables 1 and 2; HPSv2 of anime, photo, "
             "concept art, paintings; ours is of COCO's captions):",
             "",
-            *_table(head, rows),
+            table(head, rows),
             "",
             "Published for strategies (Table 3: Stable Diffusion 1.5, best FID within 2.56M "
             "images):",
             "",
-            *_table(head[:3], strategies),
+            table(head[:3], strategies),
             "",
         ]
     )
@@ -119,8 +120,3 @@ def _cell(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:.2f}" if value >= 1 else f"{value:.3f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]

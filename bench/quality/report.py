@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.markdown import table
 from bench.quality.evaluate import Judged, Quality
 from bench.quality.made import how_made
 from distill.progress import save_grid
@@ -78,8 +79,8 @@ def _markdown(quality: Quality, command: str) -> str:
     sources = {"real pictures": quality.real, "student, 1 step": quality.student}
     if quality.teacher:
         sources[f"teacher, 50 steps at {quality.guidance:g}"] = quality.teacher
-    lines = [
-        f"| {name} | " + " | ".join(_cell(one, where, form) for one in sources.values()) + " |"
+    rows = [
+        [name, *(_cell(judged, where, form) for judged in sources.values())]
         for name, where, form in _LINES
     ]
     verdicts = [
@@ -87,28 +88,17 @@ def _markdown(quality: Quality, command: str) -> str:
         f"{'met' if goal['met'] else 'missed'}"
         for name, goal in goals(quality).items()
     ]
-    near = [f"| {n['prompt']} | {n['nearest']} | {n['distance']:.3f} |" for n in quality.nearest]
-    return "\n".join(
-        [
-            f"# {quality.model}: {quality.images:,} pictures",
-            "",
-            f"`{command}`: weights `{quality.weights[:16]}`, engine {quality.engine}, "
-            f"judge `{quality.judge[:16]}`, {quality.seconds:g} s.",
-            "",
-            "| | " + " | ".join(sources) + " |",
-            "|---|" + "---|" * len(sources),
-            *lines,
-            "",
-            *verdicts,
-            "",
-            f"![Rows in turn: {', '.join(quality.pictures)}.](samples.png)",
-            "",
-            "| sample | nearest training picture | distance |",
-            "|---|---|---|",
-            *near,
-            "",
-        ]
-    )
+    near = [[one["prompt"], one["nearest"], f"{one['distance']:.3f}"] for one in quality.nearest]
+    parts = [
+        f"# {quality.model}: {quality.images:,} pictures",
+        f"`{command}`: weights `{quality.weights[:16]}`, engine {quality.engine}, "
+        f"judge `{quality.judge[:16]}`, {quality.seconds:g} s.",
+        table(["", *sources], rows),
+        "\n".join(verdicts),
+        f"![Rows in turn: {', '.join(quality.pictures)}.](samples.png)",
+        table(["sample", "nearest training picture", "distance"], near),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _cell(judged: Judged, where: str, form: str) -> str:

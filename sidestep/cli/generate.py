@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from sidestep.cli.options import ENGINE, MODEL, SEED
+from sidestep.cli.options import DECODER, ENGINE, MODEL, SEED
 
 
 @click.command()
@@ -33,6 +33,7 @@ from sidestep.cli.options import ENGINE, MODEL, SEED
 )
 @MODEL
 @ENGINE
+@DECODER
 def command(
     prompts: tuple[str, ...],
     seed: int | None,
@@ -45,6 +46,7 @@ def command(
     batch: int,
     model: Path | None,
     engine: str,
+    decoder: str,
 ) -> None:
     """Draw COUNT pictures of each prompt; picture i has seed SEED + i.
 
@@ -72,7 +74,7 @@ def command(
 
     values = {"seed": seed, "count": count, "format": format}
     requests = [GenerateRequest.parse({"prompt": prompt, **values}) for prompt in prompts]
-    generator = Generator.load(model, engine=engine)
+    generator = Generator.load(model, engine=engine, decoder=decoder)
     for request in requests:
         for picture in generator.generate(request, recipe=recipe):
             name = re.sub(r"\W+", "-", request.prompt.lower()).strip("-")[:60] or "picture"

@@ -11,7 +11,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from serve import documents
-from serve.direct import DirectRoutes
 from serve.errors import not_served
 from serve.metrics import CountRequests
 from serve.openai_images import make_router as openai_routes
@@ -52,18 +51,14 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # BentoML has its own
     )
     app.state.studio = studio
-    routers = [
-        routes(studio, body_limit=settings.body_limit) for routes in (our_routes, openai_routes)
-    ]
-    for router in routers:
-        app.include_router(router)
-    app.add_middleware(DirectRoutes, routers=routers)  # the innermost: what is added first
     _allow_origins(app, settings.cors_origins)
     app.add_middleware(CountRequests, requests=studio.metrics.requests)
     app.add_exception_handler(HTTPException, not_served)
+    for routes in (our_routes, openai_routes):
+        app.include_router(routes(studio, body_limit=settings.body_limit))
     documents.install(app)
     app.mount(PAGE, page)
     return app

@@ -25,7 +25,6 @@ from sidestep.errors import (
     Superseded,
 )
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 logger = logging.getLogger("sidestep.serve")
 MAX_NAME = 64
 
@@ -123,12 +122,9 @@ class AnsweringRoute(APIRoute):
 
     answer = staticmethod(answer)
 
-    def get_route_handler(self) -> Handler:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the route's function."""
-        return self.answering(super().get_route_handler())
-
-    def answering(self, handler: Handler) -> Handler:
-        """Make every exception of `handler` an answer."""
+        handler = super().get_route_handler()
 
         async def answering(request: Request) -> Response:
             try:

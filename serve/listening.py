@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from fastapi import Request
 
 from serve.errors import ClientLeft
-from serve.studio import Studio
+from serve.models import Models
 from sidestep.requests import GenerateRequest, Picture
 
 
-async def draw(request: Request, studio: Studio, wanted: GenerateRequest) -> list[Picture]:
+async def draw(request: Request, models: Models, wanted: GenerateRequest) -> list[Picture]:
     """Draw; raises ClientLeft if the client closes its connection, and drops what was queued."""
     address = request.client.host if request.client else ""
     with _listening(request):
-        return await studio.generate(wanted, address=address)
+        return await models.generate(wanted, address=address)
 
 
 @contextmanager

@@ -11,12 +11,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serve.batcher import STOPPING, Batcher
 from serve.delay import LoopDelay
 from serve.device import Device
 from serve.lines import Drawn
-from serve.metrics import Metrics
+from serve.metrics import Metrics, ModelMetrics
 from serve.newest import Newest
 from serve.order import Order
 from serve.settings import Settings
@@ -32,12 +33,24 @@ WEIGHT_OF_NEWEST = 0.1
 class Studio:
     """`Generator.generate` for many callers at once; same pictures, batched."""
 
-    def __init__(self, generator: Generator, settings: Settings) -> None:
-        """Make a studio around `generator`; start it before use."""
+    def __init__(
+        self,
+        generator: Generator,
+        settings: Settings,
+        metrics: ModelMetrics | None = None,
+        *,
+        check: Callable[[NDArray[np.uint8]], None] = lambda pixels: None,
+    ) -> None:
+        """Make a studio around `generator`; start it before use.
+
+        check: called with the pixels [H, W, 3] of each picture before it is encoded; may raise
+        """
         self.generator = generator
+        self.requests = 0  # under way, counted by whoever asks
         device = Device(generator.engine, generator.reopen)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
-        self.metrics = Metrics(self.batcher)
+        self.metrics = metrics or Metrics().of(generator.name)
+        self._check = check
         self._recipe = settings.recipe
         self._deadline_ms = settings.deadline_ms
         self._latent_elements = math.prod(device.spec.latent_shape)
@@ -50,6 +63,7 @@ class Studio:
         """Warm the engine up, then open."""
         await asyncio.to_thread(self.batcher.start)
         self.delay.start()
+        self.metrics.watch(self.batcher)
 
     async def stop(self) -> None:
         """Fail what waits with ServiceUnavailable, finish what is drawn, end all threads."""
@@ -128,6 +142,7 @@ class Studio:
             return
         request = order.request
         try:
+            self._check(drawn.pixels)
             picture = self.generator.picture(
                 request.prompt,
                 request.seeds[place],

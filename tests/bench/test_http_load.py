@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bench.http_load import Load, arrivals, percentile
+from bench.http_load import Load
 
 Answer = Callable[[int], bytes]  # the number of a request -> what is sent for it
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -94,15 +94,3 @@ async def test_an_answer_that_does_not_come_is_an_error(cut: bytes) -> None:
 async def test_nobody_listens() -> None:
     outcome = await Load("127.0.0.1", 9, None).ask()
     assert outcome.status == 0
-
-
-def test_arrivals_are_the_same_again_and_at_their_rate() -> None:
-    due = arrivals(100.0, 20_000)
-    assert due == arrivals(100.0, 20_000)
-    assert due == sorted(due)
-    assert due[-1] == pytest.approx(200, rel=0.03)
-
-
-def test_percentiles() -> None:
-    values = [float(n) for n in range(100)]
-    assert [percentile(values, p) for p in (0, 50, 99, 100)] == [0, 50, 99, 99]

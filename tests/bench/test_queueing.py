@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from bench.http_load import arrivals
+from bench.arrivals import poisson
 from bench.queueing import floor_ms
 
 
@@ -14,14 +14,14 @@ def test_nobody_waits_who_comes_alone() -> None:
 
 def test_one_at_a_time_is_the_queue_of_the_textbook() -> None:
     load, call_s = 0.8, 0.03
-    times = floor_ms(arrivals(load / call_s, 200_000), lambda n: call_s)
+    times = floor_ms(poisson(load / call_s, 200_000).tolist(), lambda n: call_s)
     waits_s = [time_ms / 1e3 - call_s for time_ms in times]
     expected_s = load * call_s / (2 * (1 - load))  # M/D/1, Pollaczek and Khinchine
     assert statistics.mean(waits_s) == pytest.approx(expected_s, rel=0.05)
 
 
 def test_two_workers_wait_less_than_one_of_twice_the_load() -> None:
-    due = arrivals(0.8 * 2 / 0.03, 20_000)
+    due = poisson(0.8 * 2 / 0.03, 20_000).tolist()
     two = floor_ms(due, lambda n: 0.03, workers=2)
     one = floor_ms(due, lambda n: 0.015)
     assert statistics.mean(two) - 30 < statistics.mean(one) - 15

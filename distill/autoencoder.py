@@ -129,9 +129,9 @@ def train_autoencoder(
             y = y.float()
             reconstruction = reconstruction_loss(x, y, edge_weight=options.edge_weight)
             loss = reconstruction + prior
-            judged = adversary is not None and 2 * step > progress.last
-            if judged:
-                loss = loss + adversary.term(y, reconstruction, model.decoder.conv_out.weight)
+            judge = adversary if 2 * step > progress.last else None
+            if judge:
+                loss = loss + judge.term(y, reconstruction, model.decoder.conv_out.weight)
             loss.backward()
             rate = cosine(
                 step, peak=options.learning_rate, warmup=options.warmup_steps, last=progress.last
@@ -139,8 +139,8 @@ def train_autoencoder(
             set_rate(optimizer, rate)
             optimizer.step()
             optimizer.zero_grad()
-            if judged:
-                adversary.update(x, y)
+            if judge:
+                judge.update(x, y)
             if progress.due(step):
                 losses = {"loss": reconstruction.item(), "prior": prior.item()}
                 progress.report(step, {**losses, "psnr": psnr(x, y.detach()).mean().item()})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.draws import generator
@@ -94,7 +95,7 @@ def make_pictures(
 ) -> TrainingPictures:
     """Make the whole training set on a device."""
     page = _Page(bundle, held, device)
-    counts = []
+    counts: list[int] = []
     for kind in (_plain, _recoloured, _pairs):
         for icons in bundle.icons:
             rgba = torch.from_numpy(icons.pictures).to(device)
@@ -227,12 +228,17 @@ def _pairs(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan)
 
 def _pair_ways(page: _Page, first: str, second: str, overlaid: bool) -> list[str]:
     """Say a pair in up to three ways: by the names, then by short synonyms."""
-    a, b = ([way for way in page.words.ways(n)[:3] if len(way) < 24] for n in (first, second))
-    a, b = a or [caption(first)], b or [caption(second)]
+    a, b = (
+        [name, *(way for way in synonyms[:2] if len(way) < 20)]
+        for name, *synonyms in map(page.words.ways, (first, second))
+    )
     count = max(len(a), len(b))
     which = 0 if overlaid else 1
     return [pair_captions(a[i % len(a)], b[i % len(b)])[which] for i in range(count)]
 
 
-def _pick(rows: Sequence[int], count: int, draw: torch.Generator) -> np.ndarray:
-    return np.asarray(rows)[torch.randint(len(rows), (count,), generator=draw).numpy()]
+def _pick(rows: Sequence[int], count: int, draw: torch.Generator) -> NDArray[np.int64]:
+    picked: NDArray[np.int64] = np.asarray(rows)[
+        torch.randint(len(rows), (count,), generator=draw).numpy()
+    ]
+    return picked

@@ -1,0 +1,117 @@
+"""Train the embedded model from nothing: data, autoencoder, teacher, students, engines, card.
+
+OUT/                   what `distill.emoji_teacher` writes, OUT/model being the teacher
+OUT/student-1.5/       one distillation for each guidance scale, its model folder inside
+OUT/progress.json      the parts that are finished, and the seconds that each took
+
+Running it again goes on where it stopped, in the middle of a part too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from distill.budgets import Budget
+from distill.emoji_teacher import QUALITY, train_emoji_teacher
+from distill.guidance import strategy
+from distill.student import distil_folder
+from export.options import ExportOptions
+from export.run import export_model
+from sidestep.files import write_json
+from sidestep.model_folder import ONNX, ModelFolder, write_card
+
+PROGRESS = "progress.json"
+
+
+def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> list[ModelFolder]:
+    """Do every part that `out` does not hold yet; return the students' folders, default first.
+
+    data: the file of `sidestep data bundle`
+    Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
+    """
+    _timed(out, "teacher", lambda: train_emoji_teacher(data, out, budget.teacher, device=device))
+    prompts = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    kappas = (budget.default, *(kappa for kappa in budget.kappas if kappa != budget.default))
+    for kappa in kappas:
+        _timed(
+            out,
+            f"student {kappa:g}",
+            lambda kappa=kappa: _distil(out, prompts, budget, kappa, device),  # type: ignore[misc]
+        )
+    folders = []
+    for kappa in kappas:
+        _timed(out, f"export {kappa:g}", lambda kappa=kappa: _export(out, kappa))  # type: ignore[misc]
+        folders.append(ModelFolder.open(_folder(out, kappa) / "model"))
+    return folders
+
+
+@contextmanager
+def stop_after(minutes: float | None) -> Iterator[None]:
+    """Stop in good order, as SIGTERM does, when `minutes` are over; None: never.
+
+    A training saves its state first; what is not a training is begun anew the next time.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave), signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, (minutes or 0) * 60)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGALRM, before[1])
+
+
+def _folder(out: Path, kappa: float) -> Path:
+    return out / f"student-{kappa:g}"
+
+
+def _distil(out: Path, prompts: list[str], budget: Budget, kappa: float, device: str) -> None:
+    options = replace(budget.student, guidance=strategy("lsg", kappa))
+    name = "emoji" if kappa == budget.default else f"emoji-k{kappa:g}"
+    distil_folder(out / "model", prompts, _folder(out, kappa), options, name=name, device=device)
+
+
+def _export(out: Path, kappa: float) -> None:
+    """Compile a student for ONNX Runtime, and note in its card how its autoencoder does."""
+    folder = ModelFolder.open(_folder(out, kappa) / "model")
+    quality = dict(folder.card.quality)
+    for part in ("autoencoder", "lighter"):
+        if (told := out / part / QUALITY).is_file():
+            measured = json.loads(told.read_text(encoding="utf-8"))
+            quality |= {f"{part}_{key}": value for key, value in measured.items()}
+    folder = write_card(folder.path, replace(folder.card, quality=quality))
+    if not folder.has(ONNX):
+        export_model(folder, ExportOptions(share=True))
+
+
+def _timed(out: Path, part: str, work: Callable[[], object]) -> None:
+    """Do one part unless it is finished, and keep how long it took in all its runs."""
+    path = out / PROGRESS
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    mine = told.setdefault(part, {"finished": False, "seconds": 0.0})
+    if mine["finished"]:
+        return
+    print(f"{part}: begins after {mine['seconds']:.0f} s", file=sys.stderr, flush=True)
+    began, before = time.monotonic(), mine["seconds"]
+    try:
+        work()
+        mine["finished"] = True
+    finally:
+        mine["seconds"] = round(before + time.monotonic() - began, 1)
+        write_json(path, told)

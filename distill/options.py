@@ -31,7 +31,7 @@ class DistillOptions:
 
     guidance: Guidance = field(default_factory=lambda: strategy("lsg", 2))
     init_timestep: int = setting(
-        625, "Timestep of the generator's one evaluation.", at_least=1, at_most=998
+        625, "Timestep of the generator's one evaluation.", at_least=0, at_most=999
     )
     iterations: int = setting(
         600, "Updates of the generator, each after one of the fake score.", at_least=1

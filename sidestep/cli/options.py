@@ -10,6 +10,7 @@ import click
 
 from distill.settings import declared, option_of
 from sidestep.engines.load import ENGINES
+from sidestep.model_folder import DECODERS
 
 MODEL = click.option(
     "--model",
@@ -22,6 +23,13 @@ ENGINE = click.option(
     default="auto",
     show_default=True,
     help="What runs the model; auto takes the fastest that works here.",
+)
+DECODER = click.option(
+    "--decoder",
+    type=click.Choice(DECODERS),
+    default="full",
+    show_default=True,
+    help="small: the lighter decoder that `sidestep distill-decoder` gave the model.",
 )
 SEED = click.option("--seed", type=int, help="Seed of the first picture; drawn if absent.")
 

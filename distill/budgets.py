@@ -40,7 +40,7 @@ class Budget:
 
 
 # UNet and decoder are what every picture costs: see docs/embedded-model.md.
-UNET = (64, 96, 112)
+UNET = (64, 96, 96)
 DECODER = (16, 32, 64, 64)
 
 BUDGETS = {

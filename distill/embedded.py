@@ -20,12 +20,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+import torch
+
 from distill.budgets import Budget
 from distill.emoji_teacher import QUALITY, train_emoji_teacher
 from distill.guidance import strategy
 from distill.student import distil_folder
-from export.options import ExportOptions
-from export.run import export_model
+from sidestep.errors import BackendUnavailable
 from sidestep.files import write_json
 from sidestep.model_folder import ONNX, ModelFolder, write_card
 
@@ -38,6 +39,7 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
     data: the file of `sidestep data bundle`
     Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
     """
+    torch.backends.cudnn.benchmark = True  # every part has pictures of one size
     _timed(out, "teacher", lambda: train_emoji_teacher(data, out, budget.teacher, device=device))
     prompts = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
     kappas = (budget.default, *(kappa for kappa in budget.kappas if kappa != budget.default))
@@ -97,6 +99,11 @@ def _export(out: Path, kappa: float) -> None:
             quality |= {f"{part}_{key}": value for key, value in measured.items()}
     folder = write_card(folder.path, replace(folder.card, quality=quality))
     if not folder.has(ONNX):
+        try:
+            from export.options import ExportOptions
+            from export.run import export_model
+        except ImportError as error:  # a machine to train on may lack what an export needs
+            raise BackendUnavailable(error.name or "onnx", "export") from error
         export_model(folder, ExportOptions(share=True))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.draws import generator
-from distill.emoji_bundle import Bundle
+from distill.emoji_bundle import Bundle, Icons
 from distill.emoji_sources import caption
 from distill.emoji_words import COLOURS, in_style, pair_captions
 from distill.held_out import HeldOut
@@ -98,8 +98,7 @@ def make_pictures(
     counts: list[int] = []
     for kind in (_plain, _recoloured, _pairs):
         for icons in bundle.icons:
-            rgba = torch.from_numpy(icons.pictures).to(device)
-            kind(page, icons.style, icons.names, rgba, (amounts, seed))
+            kind(page, icons, torch.from_numpy(icons.pictures).to(device), (amounts, seed))
         counts.append(len(page.captions) - sum(counts))
     unseen = [
         on_white(_unit(torch.from_numpy(icons.pictures[rows]).to(device)))
@@ -123,11 +122,16 @@ def on_white(rgba: Tensor) -> Tensor:
     return (page * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def colourable(names: Sequence[str], rgba: Tensor) -> list[tuple[int, float, list[str]]]:
+def colourable(
+    names: Sequence[str], pictures: NDArray[np.uint8]
+) -> list[tuple[int, float, list[str]]]:
     """List the icons with a dominant hue: row, hue, and the colours that they may take.
 
-    rgba: uint8 [N, H, W, 4]
+    On the CPU, where sums do not depend on the order in which threads come: another run must make
+    the same pictures in the same order.
+    pictures: uint8 [N, H, W, 4]
     """
+    rgba = torch.from_numpy(pictures)
     found = []
     for start in range(0, len(names), BATCH):
         hues, clear = dominant_hue(_unit(rgba[start : start + BATCH, ::4, ::4]))
@@ -174,7 +178,8 @@ def _unit(rgba: Tensor) -> Tensor:
 _Plan = tuple[Amounts, int]
 
 
-def _plain(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan) -> None:
+def _plain(page: _Page, icons: Icons, rgba: Tensor, plan: _Plan) -> None:
+    style, names = icons.style, icons.names
     captions = [
         [] if name in page.held.names else page.texts(page.words.ways(name), style)
         for name in names
@@ -184,11 +189,11 @@ def _plain(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan)
         page.add(_unit(rgba[part]), captions[part])
 
 
-def _recoloured(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan) -> None:
-    amounts, seed = plan
+def _recoloured(page: _Page, icons: Icons, rgba: Tensor, plan: _Plan) -> None:
+    (amounts, seed), style, names = plan, icons.style, icons.names
     real = {caption(name) for name in page.words.names}
     jobs: list[tuple[int, float, str]] = []
-    for row, hue, colours in colourable(names, rgba):
+    for row, hue, colours in colourable(names, icons.pictures):
         if names[row] in page.held.names:
             continue
         new = [c for c in colours if not real.intersection(page.words.coloured(names[row], c)[:1])]
@@ -202,8 +207,8 @@ def _recoloured(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _
         page.add(drawn, [page.texts(way, style) if way else [] for way in ways])
 
 
-def _pairs(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan) -> None:
-    amounts, seed = plan
+def _pairs(page: _Page, icons: Icons, rgba: Tensor, plan: _Plan) -> None:
+    (amounts, seed), style, names = plan, icons.style, icons.names
     draw = generator(seed, "pairs", style)
     free = [row for row, name in enumerate(names) if name not in page.held.names]
     partners = [row for row in free if names[row] in PARTNERS] or free

@@ -52,6 +52,7 @@ from distill.teacher import (
     new_unet,
     train_teacher,
 )
+from sidestep.errors import InvalidTraining
 from sidestep.files import atomic_folder, atomic_path, write_bytes, write_json
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
@@ -192,7 +193,11 @@ def _autoencoder(
 
 def _latents(pictures: TrainingPictures, out: Path, device: str) -> None:
     path = out / "latents.safetensors"
-    if not path.exists():
+    if path.exists():
+        told = json.loads((out / CAPTIONS).read_text(encoding="utf-8"))
+        if told["captions"] != pictures.captions:
+            raise InvalidTraining(f"{path} belongs to other pictures; choose another --out")
+    else:
         vae = read_autoencoder(out / "autoencoder").to(device)
         scaled = encode_all(vae, pictures.pictures, device=device) * vae.config.scaling_factor
         told = {"captions": pictures.captions, "groups": pictures.groups}

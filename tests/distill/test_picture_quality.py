@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill.picture_quality import psnr, ssim
+from distill.picture_quality import psnr, psnr_of_each, ssim
 
 
 def test_an_error_of_a_tenth_is_26_db() -> None:
     x = torch.zeros(2, 3, 16, 16)
     y = torch.stack([x[0] + 0.1, x[1] + 0.2])
-    assert psnr(x, y).tolist() == pytest.approx([26.02, 20], abs=0.01)
+    assert psnr_of_each(x, y).tolist() == pytest.approx([26.02, 20], abs=0.01)
+    assert psnr(x[:1], y[:1]) == pytest.approx(26.02, abs=0.01)
 
 
 def test_similarity_is_one_for_the_same_and_falls_with_noise() -> None:

@@ -6,6 +6,7 @@ neither autoencoder nor teacher nor student ever sees them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -140,6 +141,18 @@ def colourable(
                 colours = [colour for colour in COLOURS if may_become(hue, colour)]
                 found.append((start + row, hue, colours))
     return found
+
+
+def coloured_captions(bundle: Bundle, *, styles: int) -> list[str]:
+    """List what recolouring can make of the icons that all styles have, in `styles` at least."""
+    shared = set.intersection(*(set(icons.names) for icons in bundle.icons))
+    found: Counter[str] = Counter()
+    for icons in bundle.icons:
+        for row, _, colours in colourable(icons.names, icons.pictures):
+            if icons.names[row] in shared:
+                ways = (bundle.words.coloured(icons.names[row], colour) for colour in colours)
+                found.update({way[0] for way in ways if way})
+    return sorted(text for text, count in found.items() if count >= styles)
 
 
 def beside(first: Tensor, second: Tensor, *, overlaid: bool) -> Tensor:

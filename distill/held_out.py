@@ -17,6 +17,31 @@ from distill.emoji_sources import caption
 from distill.emoji_words import COLOURS, Words, pair_captions, without_colour
 
 NAMES, COLOURED, PAIRS = 60, 140, 100
+# What everybody tries first stays in the training.
+KEPT = (
+    "birthday cake",
+    "broken heart",
+    "christmas tree",
+    "dog face",
+    "face with tears of joy",
+    "full moon",
+    "green apple",
+    "grinning face",
+    "hot air balloon",
+    "hot beverage",
+    "hot dog",
+    "ice cream",
+    "mouse face",
+    "open book",
+    "police car",
+    "rabbit face",
+    "smiling face with heart eyes",
+    "snowman without snow",
+    "t shirt",
+    "teddy bear",
+    "two hearts",
+    "video game",
+)
 
 
 @dataclass(frozen=True)

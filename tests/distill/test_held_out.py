@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from distill.emoji_bundle import Bundle, Icons, build_bundle, read_bundle
-from distill.emoji_pictures import Amounts, make_pictures
+from distill.emoji_pictures import PARTNERS, Amounts, coloured_captions, make_pictures
 from distill.emoji_words import Words, read_words
-from distill.held_out import choose, held_out, read_prompts
+from distill.held_out import KEPT, choose, held_out, read_prompts
+from distill.student import EXAMPLES
 
 NAMES = ("cat-face", "crown", "green-book", "orange-book", "pizza", "red-apple", "red-heart")
 WORDS = Words(
@@ -122,7 +123,7 @@ def test_a_keyword_of_many_names_is_no_synonym() -> None:
 def test_no_caption_of_the_real_training_is_held_out(tmp_path: Path) -> None:
     if not shutil.which("npm"):
         pytest.skip("npm is not installed")
-    bundle = read_bundle(build_bundle(tmp_path / "packages", tmp_path / "bundle", size_px=32))
+    bundle = read_bundle(build_bundle(tmp_path / "packages", tmp_path / "bundle"))
     assert (tmp_path / "bundle").stat().st_size < 40 * 2**20
     held = held_out(bundle.words)
     assert len(held.names) == 60
@@ -130,7 +131,11 @@ def test_no_caption_of_the_real_training_is_held_out(tmp_path: Path) -> None:
     assert not unsaid
     ways = {caption for name in held.names for caption in bundle.words.ways(name)}
     assert len(held.phrases) > 240 + len(ways) / 2
-    made = make_pictures(bundle, held, Amounts())
+    shared = set.intersection(*(set(icons.names) for icons in bundle.icons))
+    coloured = coloured_captions(bundle, styles=3)
+    again = choose(bundle.words, shared, coloured, PARTNERS, {*EXAMPLES, *KEPT})
+    assert tuple(again) == read_prompts()
+    made = make_pictures(bundle, held, Amounts(colours=1, pairs=300))
     texts = {text for captions in made.captions for text in captions}
     assert not [text for text in texts if not held.allows(text)]
     assert not texts & set(held.prompts)

@@ -2,6 +2,7 @@
 
 OUT/                   what `distill.emoji_teacher` writes, OUT/model being the teacher
 OUT/student-1.5/       one distillation for each guidance scale, its model folder inside
+OUT/models/emoji/      the default student, whole, and beside it the others, see export.companion
 OUT/progress.json      the parts that are finished, and the seconds that each took
 
 Running it again goes on where it stopped, in the middle of a part too.
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -27,7 +30,7 @@ from distill.emoji_teacher import QUALITY, train_emoji_teacher
 from distill.guidance import strategy
 from distill.student import distil_folder
 from sidestep.errors import BackendUnavailable
-from sidestep.files import write_json
+from sidestep.files import atomic_folder, write_json
 from sidestep.model_folder import ONNX, ModelFolder, write_card
 
 PROGRESS = "progress.json"
@@ -40,20 +43,16 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
     Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
     """
     torch.backends.cudnn.benchmark = True  # every part has pictures of one size
-    _timed(out, "teacher", lambda: train_emoji_teacher(data, out, budget.teacher, device=device))
+    _timed(out, "teacher", partial(train_emoji_teacher, data, out, budget.teacher, device=device))
     prompts = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
     kappas = (budget.default, *(kappa for kappa in budget.kappas if kappa != budget.default))
     for kappa in kappas:
-        _timed(
-            out,
-            f"student {kappa:g}",
-            lambda kappa=kappa: _distil(out, prompts, budget, kappa, device),  # type: ignore[misc]
-        )
-    folders = []
+        work = partial(_distil, out, prompts, budget, (kappa, kappas), device)
+        _timed(out, f"student {kappa:g}", work)
     for kappa in kappas:
-        _timed(out, f"export {kappa:g}", lambda kappa=kappa: _export(out, kappa))  # type: ignore[misc]
-        folders.append(ModelFolder.open(_folder(out, kappa) / "model"))
-    return folders
+        _timed(out, f"export {kappa:g}", partial(_export, out, kappa))
+    _timed(out, "models", partial(_ship, out, kappas))
+    return [ModelFolder.open(out / "models" / _name(kappa, kappas)) for kappa in kappas]
 
 
 @contextmanager
@@ -83,10 +82,17 @@ def _folder(out: Path, kappa: float) -> Path:
     return out / f"student-{kappa:g}"
 
 
-def _distil(out: Path, prompts: list[str], budget: Budget, kappa: float, device: str) -> None:
+def _distil(
+    out: Path,
+    prompts: list[str],
+    budget: Budget,
+    scales: tuple[float, Sequence[float]],
+    device: str,
+) -> None:
+    kappa, kappas = scales
     options = replace(budget.student, guidance=strategy("lsg", kappa))
-    name = "emoji" if kappa == budget.default else f"emoji-k{kappa:g}"
-    distil_folder(out / "model", prompts, _folder(out, kappa), options, name=name, device=device)
+    name, folder = _name(kappa, kappas), _folder(out, kappa)
+    distil_folder(out / "model", prompts, folder, options, name=name, device=device)
 
 
 def _export(out: Path, kappa: float) -> None:
@@ -105,6 +111,24 @@ def _export(out: Path, kappa: float) -> None:
         except ImportError as error:  # a machine to train on may lack what an export needs
             raise BackendUnavailable(error.name or "onnx", "export") from error
         export_model(folder, ExportOptions(share=True))
+
+
+def _ship(out: Path, kappas: Sequence[float]) -> None:
+    """Put the first student's whole folder beside the others, which share its weights."""
+    from export.companion import write_companion
+
+    models = [ModelFolder.open(_folder(out, kappa) / "model") for kappa in kappas]
+    place = out / "models" / _name(kappas[0], kappas)
+    with atomic_folder(place) as new:
+        shutil.copytree(models[0].path, new, dirs_exist_ok=True)
+    whole = ModelFolder.open(place)
+    for kappa, model in zip(kappas[1:], models[1:], strict=True):
+        write_companion(model, whole, out / "models" / _name(kappa, kappas))
+
+
+def _name(kappa: float, kappas: Sequence[float]) -> str:
+    """Name a student; the first is the model, the others tell their scale."""
+    return "emoji" if kappa == kappas[0] else f"emoji-kappa-{kappa:g}"
 
 
 def _timed(out: Path, part: str, work: Callable[[], object]) -> None:

@@ -31,6 +31,7 @@ from distill.autoencoder import (
     train_autoencoder,
 )
 from distill.captions import train_bpe
+from distill.checkpoints import last_step
 from distill.emoji_bundle import read_bundle
 from distill.emoji_pictures import Amounts, TrainingPictures, make_pictures
 from distill.emoji_sources import caption, styled
@@ -117,7 +118,7 @@ def train_emoji_teacher(
         vae = read_autoencoder(out / ("lighter" if options.lighter else "autoencoder"))
         networks = (text.cpu(), unet.cpu(), vae)
         write_teacher(out / "model", Teacher(*networks, out / "tokenizer", SCHEDULE))
-        write_json(out / "model" / TRAINING, _training(options, len(captioned.latents)))
+        write_json(out / "model" / TRAINING, _training(options, captioned, out))
     processes.wait()
     return out / "model"
 
@@ -164,14 +165,24 @@ def _captioned(out: Path) -> CaptionedLatents:
     return CaptionedLatents(latents, ids, empty, tuple(told["groups"]), SHARES)
 
 
-def _training(options: EmojiTeacherOptions, pictures: int) -> dict[str, Any]:
+def _training(options: EmojiTeacherOptions, captioned: CaptionedLatents, out: Path) -> Any:
     """Tell how the teacher was made; a run that started from another tells of that one first."""
     before = read_training(options.start_from) if options.start_from else None
-    before = before or {"autoencoder": asdict(options.autoencoder), "teacher": []}
+    before = before or {"autoencoder": _told(options.autoencoder, out / "autoencoder")}
     if options.lighter:
-        before = {**before, "lighter_autoencoder": asdict(options.lighter)}
-    phase = {"pictures": pictures, "size_px": options.size_px, **asdict(options.teacher)}
-    return {**before, "teacher": [*before["teacher"], phase]}
+        before = {**before, "lighter_autoencoder": _told(options.lighter, out / "lighter")}
+    phase = {
+        "pictures": len(captioned.latents),
+        "groups": captioned.groups,
+        "size_px": options.size_px,
+        **_told(options.teacher, out / "teacher"),
+    }
+    return {**before, "teacher": [*before.get("teacher", []), phase]}
+
+
+def _told(options: AutoencoderOptions | TeacherOptions, folder: Path) -> dict[str, Any]:
+    """Return options with the steps that were taken, which a bound on time makes fewer."""
+    return {**asdict(options), "steps": last_step(folder)}
 
 
 def _tokenizer(captions: list[str], out: Path, options: EmojiTeacherOptions) -> None:

@@ -96,6 +96,8 @@ def test_from_a_bundle_to_students_that_draw(bundle: Path, tmp_path: Path) -> No
     assert folder.card.quality["lighter_pictures"] == 2  # the held-out crying cat, twice
     assert (out / "prompts.txt").read_text().count("crying cat") == 0
     assert load_teacher(out / "model").image_size == (16, 16)
+    phase = folder.card.recipe["teacher"]["teacher"][0]
+    assert (phase["steps"], phase["pictures"]) == (3, sum(phase["groups"]))
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     train_embedded(tmp_path / "not needed", out, TINY, device="cpu")

@@ -67,7 +67,7 @@ BUDGETS = {
                 channels=UNET,
                 steps=UNBOUND,
                 batch=512,
-                learning_rate=2e-3,
+                learning_rate=1.5e-3,
                 ema_beta=0.9995,
                 seconds=480,
             ),

@@ -61,6 +61,7 @@ from sidestep.tokenizer import PromptTokenizer
 TOKENS = 24
 VOCABULARY = 4096
 CAPTIONS, QUALITY = "captions.json", "quality.json"
+BUNDLE = ".safetensors"  # a data set that is a file and not a folder
 SHARES = (0.55, 0.2, 0.25)  # of plain, recoloured and composed pictures in what the teacher sees
 
 
@@ -141,7 +142,7 @@ def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -
 
 def read_pictures(data: Path, options: EmojiTeacherOptions, device: str) -> TrainingPictures:
     """Read a data set onto a device; a bundle also gives recoloured and composed pictures."""
-    if data.is_file():
+    if data.suffix == BUNDLE:
         bundle = read_bundle(data)
         held = held_out(bundle.words)
         seed = options.teacher.seed

@@ -50,7 +50,13 @@ BUDGETED = {"data", "out", "device", "budget", "minutes", "times"}
     show_default=True,
     help="With --budget: multiply the time of every part.",
 )
-@click.option("--data", type=click.Path(path_type=Path), default="data/emoji", show_default=True)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default="data/emoji",
+    show_default=True,
+    help="Folder of `sidestep data emoji`, or the file of `sidestep data bundle` for --budget.",
+)
 @run_folder("runs/teacher")
 @click.option("--autoencoder-steps", type=click.IntRange(1), default=2500, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=5000, show_default=True)
@@ -148,9 +154,11 @@ def _train_by_clock(context: click.Context, name: str) -> None:
     )
     if unused:
         raise click.UsageError(f"--budget sets {', '.join(unused)} itself")
+    by_default = context.get_parameter_source("data") is ParameterSource.DEFAULT
+    data = Path("data/emoji-128.safetensors") if by_default else given["data"]
     budget = shortened(BUDGETS[name], given["times"])
     click.echo(f"{name}: {budget.about}; {budget.seconds / 60:.1f} minutes of training", err=True)
     with stop_after(given["minutes"]):
         device = given["device"] or budget.device
-        for folder in train_embedded(given["data"], given["out"], budget, device=device):
+        for folder in train_embedded(data, given["out"], budget, device=device):
             click.echo(folder.path)

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from distill.autoencoder import AutoencoderOptions
-from distill.budgets import BUDGETS, Budget, shortened
+from distill.budgets import Budget
 from distill.embedded import stop_after, train_embedded
 from distill.emoji_bundle import read_bundle
 from distill.emoji_pictures import Amounts
@@ -145,11 +145,3 @@ def test_the_clock_ends_a_training(tmp_path: Path) -> None:
     assert progress.final
     assert progress.last == steps[-1]
     assert not list(Progress(tmp_path, "over", first=7, last=9, log_every=1).within(5, spent=6))
-
-
-def test_a_rehearsal_is_shorter_in_every_part() -> None:
-    for budget in BUDGETS.values():
-        short = shortened(budget, 0.01)
-        assert short.seconds == pytest.approx(budget.seconds / 100)
-        assert short.teacher.teacher.channels == budget.teacher.teacher.channels
-    assert BUDGETS["gpu"].seconds < 22 * 60  # three minutes for reading, encoding and exporting

@@ -28,9 +28,10 @@ import torch
 from distill.budgets import Budget
 from distill.emoji_teacher import QUALITY, train_emoji_teacher
 from distill.guidance import strategy
+from distill.held_out import read_prompts
 from distill.student import distil_folder
 from sidestep.errors import BackendUnavailable
-from sidestep.files import atomic_folder, write_json
+from sidestep.files import atomic_folder, write_bytes, write_json
 from sidestep.model_folder import ONNX, ModelFolder, write_card
 
 PROGRESS = "progress.json"
@@ -63,6 +64,7 @@ def stop_after(minutes: float | None) -> Iterator[None]:
     """
 
     def leave(number: int, frame: FrameType | None) -> None:
+        print("stopped; the same command begins this part again", file=sys.stderr)
         sys.exit(128 + number)
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -96,13 +98,14 @@ def _distil(
 
 
 def _export(out: Path, kappa: float) -> None:
-    """Compile a student for ONNX Runtime, and note in its card how its autoencoder does."""
+    """Compile a student for ONNX Runtime, and put beside it what `sidestep evaluate` asks for."""
     folder = ModelFolder.open(_folder(out, kappa) / "model")
     quality = dict(folder.card.quality)
     for part in ("autoencoder", "lighter"):
         if (told := out / part / QUALITY).is_file():
             measured = json.loads(told.read_text(encoding="utf-8"))
             quality |= {f"{part}_{key}": value for key, value in measured.items()}
+    write_bytes(folder.path / "held-out.txt", ("\n".join(read_prompts()) + "\n").encode())
     folder = write_card(folder.path, replace(folder.card, quality=quality))
     if not folder.has(ONNX):
         try:

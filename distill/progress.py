@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
@@ -131,14 +131,27 @@ def memory_gib() -> float:
     return float(psutil.Process().memory_info().rss / 2**30)
 
 
-def save_grid(path: Path, rows: Sequence[Sequence[NDArray[np.uint8]]], *, gap_px: int = 2) -> None:
-    """Write rows of equally large pictures [H, W, 3] as one PNG on white."""
+def save_grid(
+    path: Path,
+    rows: Sequence[Sequence[NDArray[np.uint8]]],
+    *,
+    gap_px: int = 2,
+    labels: Sequence[str] = (),
+) -> None:
+    """Write rows of equally large pictures [H, W, 3] as one PNG on white, each after its label."""
     height, width, _ = rows[0][0].shape
     columns = max(map(len, rows))
-    size = (columns * (width + gap_px) - gap_px, len(rows) * (height + gap_px) - gap_px)
+    font = ImageFont.load_default(size=max(10.0, height / 5))
+    left = round(max((font.getlength(f"{label}  ") for label in labels), default=0))
+    size = (left + columns * (width + gap_px) - gap_px, len(rows) * (height + gap_px) - gap_px)
     page = Image.new("RGB", size, "white")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
-            page.paste(Image.fromarray(picture), (x * (width + gap_px), y * (height + gap_px)))
+            page.paste(
+                Image.fromarray(picture), (left + x * (width + gap_px), y * (height + gap_px))
+            )
+    for y, label in enumerate(labels):
+        middle = y * (height + gap_px) + height // 2
+        ImageDraw.Draw(page).text((0, middle), label, fill="black", font=font, anchor="lm")
     with atomic_path(path) as temporary:
         page.save(temporary, "PNG")

@@ -52,7 +52,7 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
         _timed(out, f"student {kappa:g}", work)
     for kappa in kappas:
         _timed(out, f"export {kappa:g}", partial(_export, out, kappa))
-    _timed(out, "models", partial(_ship, out, kappas))
+    _timed(out, f"models, {kappas[0]:g} first", partial(_ship, out, kappas))
     return [ModelFolder.open(out / "models" / _name(kappa, kappas)) for kappa in kappas]
 
 
@@ -121,12 +121,14 @@ def _ship(out: Path, kappas: Sequence[float]) -> None:
     from export.companion import write_companion
 
     models = [ModelFolder.open(_folder(out, kappa) / "model") for kappa in kappas]
-    place = out / "models" / _name(kappas[0], kappas)
-    with atomic_folder(place) as new:
+    names = [_name(kappa, kappas) for kappa in kappas]
+    with atomic_folder(out / "models" / names[0]) as new:
         shutil.copytree(models[0].path, new, dirs_exist_ok=True)
-    whole = ModelFolder.open(place)
-    for kappa, model in zip(kappas[1:], models[1:], strict=True):
-        write_companion(model, whole, out / "models" / _name(kappa, kappas))
+        write_card(new, replace(models[0].card, name=names[0]))
+    whole = ModelFolder.open(out / "models" / names[0])
+    for name, model in zip(names[1:], models[1:], strict=True):
+        named = replace(model, card=replace(model.card, name=name))
+        write_companion(named, whole, out / "models" / name)
 
 
 def _name(kappa: float, kappas: Sequence[float]) -> str:

@@ -38,7 +38,7 @@ def test_latents_are_16_by_16_and_fit_from_part_to_part(budget: Budget) -> None:
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
 def test_the_teacher_and_three_students_leave_room_for_graphs(budget: Budget) -> None:
-    """fp16: the UNet of teacher and three students, and what they share, once."""
+    """fp16: the UNet of teacher and three students, and what they share, once; 40 MiB in all."""
     assert budget.teacher.lighter is not None
     with torch.device("meta"):
         networks = {
@@ -50,7 +50,8 @@ def test_the_teacher_and_three_students_leave_room_for_graphs(budget: Budget) ->
         name: 2 * sum(weight.numel() for weight in network.parameters()) / MIB
         for name, network in networks.items()
     }
-    assert 4 * mib["unet"] + mib["text"] + mib["vae"] < 36
+    judge, graphs = 4.8, 5
+    assert 4 * mib["unet"] + mib["text"] + mib["vae"] + judge + graphs < 40
 
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)

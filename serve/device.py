@@ -75,13 +75,13 @@ class Device:
 
         Raises what the engine raises, and ValueError for pixels of another shape.
         """
-        began = time.perf_counter()
+        times, began = self.times, time.perf_counter()
         pixels = self._engine(ids, noise)
         engine_s = time.perf_counter() - began
         wanted = (len(ids), *self.spec.image_size, 3)
         if pixels.shape != wanted:
             raise ValueError(f"the engine drew {pixels.shape} instead of {wanted}")
-        self.times.add(len(ids), engine_s)
+        times.add(len(ids), engine_s)  # and not those of an engine opened meanwhile
         return pixels, engine_s
 
     def sound(self) -> bool:

@@ -17,6 +17,10 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import bentoml
 from bentoml.validators import ContentType
+from uvicorn.config import HTTP_PROTOCOLS
+
+# BentoML names no protocol when it makes its server, so this one is what it gets.
+HTTP_PROTOCOLS["auto"] = "serve.connections:PatientProtocol"
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
@@ -39,13 +43,17 @@ class WorkerApp:
         """Load the model and start the app; raises InvalidModel if the model is damaged."""
         from serve import documents, openapi
         from serve.app import create_app
+        from serve.connections import PatientProtocol
         from serve.loading import load_generators
+        from serve.parent import end_with_parent
         from serve.settings import Settings
 
         # Engine, pool and event loop take turns at every picture. When one is busy, the others
         # wait for as long as a thread may hold the interpreter: 5 ms, unless told otherwise.
         sys.setswitchinterval(SWITCH_S)
         settings = Settings.from_environment()
+        PatientProtocol.receive_s = settings.receive_s
+        end_with_parent()
         generator, *others = load_generators(settings)
         app = create_app(generator, settings, *others)
         documents.add(app, NATIVE, openapi.NATIVE)

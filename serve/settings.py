@@ -128,6 +128,14 @@ class Settings:
             "help": "Origins whose pages may call from a browser, separated by commas; * for all."
         },
     )
+    hang_s: int = field(
+        default=30,
+        metadata={
+            "help": "Seconds after which an engine call is given up, if it was measured to take "
+            "less than a twentieth of that (503).",
+            "bounds": (1, 3_600),
+        },
+    )
     recipe: bool = field(
         default=True, metadata={"help": "Write into each picture what it was drawn from."}
     )

@@ -14,11 +14,13 @@ def load_generators(settings: Settings) -> list[Generator]:
     Raises InvalidModel for a damaged one, and InvalidRequest where two have one name.
     """
     if not settings.model:
-        return [Generator.load(engine=settings.engine)]
+        return [Generator.load(engine=settings.engine, decoder=settings.decoder)]
     generators: dict[str, Generator] = {}
     for text in settings.model:
         name, folder = named_folder(text)
-        generator = Generator.load(folder, engine=settings.engine, name=name)
+        generator = Generator.load(
+            folder, engine=settings.engine, decoder=settings.decoder, name=name
+        )
         if generator.name in generators:
             message = f"two models are named {generator.name!r}; name one: --model NAME=FOLDER"
             raise InvalidRequest(message, field="model")

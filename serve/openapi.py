@@ -230,6 +230,40 @@ RELOAD: dict[str, Any] = {
     },
 }
 _TEXT = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+_MODEL = {
+    "type": "object",
+    "required": ["name", "image_size", "weights", "engine", "examples", "styles", "limits"],
+    "properties": {
+        "name": {"type": "string"},
+        "image_size": {
+            "type": "array",
+            "description": "Height and width in pixels.",
+            "items": {"type": "integer"},
+            "minItems": 2,
+            "maxItems": 2,
+        },
+        "weights": {"type": "string", "description": "Hash of the weights."},
+        "engine": {"type": "string", "description": "What runs it."},
+        "examples": {"type": "array", "items": {"type": "string"}},
+        "styles": {
+            "type": "array",
+            "description": 'Words that may end a prompt, after a comma: "red apple, noto".',
+            "items": {"type": "string"},
+        },
+        "limits": {"type": "string", "description": "What it can and cannot draw."},
+    },
+}
+_MODELS = {
+    "type": "object",
+    "required": ["models"],
+    "properties": {"models": {"type": "array", "items": _MODEL}},
+}
+MODELS: dict[str, Any] = {
+    "summary": "The models that are served",
+    "responses": {
+        200: {"description": "The models.", "content": {"application/json": {"schema": _MODELS}}}
+    },
+}
 LIVEZ: dict[str, Any] = {"summary": "Is the process alive?", "responses": {200: _TEXT}}
 METRICS: dict[str, Any] = {"summary": "Metrics for Prometheus", "responses": {200: _TEXT}}
 READYZ: dict[str, Any] = {

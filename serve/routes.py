@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from serve import openapi
 from serve.body import header_values, read_object
@@ -50,6 +52,11 @@ def make_router(models: Models) -> APIRouter:
             if matches(tag, request.headers.get("if-none-match", "")):
                 return Response(status_code=304, headers=headers)
         return respond(await draw(request, models, wanted), media_type, headers)
+
+    @router.get("/models", **openapi.MODELS)
+    async def list_models() -> Response:
+        """Tell what may be known of the models that are served, the default first."""
+        return JSONResponse({"models": [asdict(one.info) for one in models.generators]})
 
     @router.get("/livez", **openapi.LIVEZ)
     async def livez() -> Response:

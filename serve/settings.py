@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from sidestep.engines.load import ENGINES
 from sidestep.errors import InvalidRequest
+from sidestep.model_folder import DECODERS
 from sidestep.requests import MAX_COUNT, MAX_DEADLINE_MS
 
 PREFIX = "SIDESTEP_"
@@ -35,6 +36,13 @@ class Settings:
             "help": "What runs the model; auto takes the fastest that works, fake needs no weights "
             "and takes 20 + 2n ms for n pictures.",
             "choices": ENGINES,
+        },
+    )
+    decoder: str = field(
+        default="full",
+        metadata={
+            "help": "small: the lighter decoder that `sidestep distill-decoder` gave the model.",
+            "choices": DECODERS,
         },
     )
     host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on."})

@@ -106,8 +106,7 @@ class Studio:
         deadline_ms = request.deadline_ms or self._deadline_ms
         # So that no address can be taken for a client's id.
         key = f"client {request.client_id}" if request.client_id else f"address {address}"
-        # A busy event loop held the request up before it came here, and will hold up its answer.
-        beside_s = self._encode_s + 2 * self.delay.seconds
+        beside_s = self._encode_s + self.delay.of_an_answer
         jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3, beside_s=beside_s)
         order = Order(request, jobs)
         for place, job in enumerate(jobs):

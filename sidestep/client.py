@@ -28,6 +28,7 @@ from sidestep.errors import (
     Unauthorized,
 )
 from sidestep.images import MEDIA_TYPES
+from sidestep.model_info import ModelInfo
 from sidestep.requests import FORMATS, GenerateRequest, ImageFormat, Picture, Timings
 
 TIMEOUT_S = 60.0
@@ -68,8 +69,17 @@ class Client:
         request of the same client replaced this one, and ServiceUnavailable when the service
         cannot be reached, is stopping or fails.
         """
-        response = await self._post("/generate", request.model_dump(exclude_none=True))
+        body = request.model_dump(exclude_none=True)
+        response = await self._send("POST", "/generate", json=body)
         return _pictures(response, request)
+
+    async def models(self) -> list[ModelInfo]:
+        """Ask which models are served; raises ServiceUnavailable where that cannot be learned."""
+        response = await self._send("GET", "/models")
+        try:
+            return [ModelInfo.from_json(values) for values in response.json()["models"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise _not_ours(response, error) from error
 
     async def reload(self, model: str | None = None) -> list[dict[str, str]]:
         """Let the service open a model anew, or all; returns what draws now.
@@ -78,17 +88,17 @@ class Client:
         Forbidden unless this is the service's own machine or the key is an admin's, and as
         `generate` does.
         """
-        response = await self._post("/models/reload", {"model": model})
+        response = await self._send("POST", "/models/reload", json={"model": model})
         try:
             reloaded: list[dict[str, str]] = response.json()["models"]
         except (KeyError, TypeError, ValueError) as error:
             raise _not_ours(response, error) from error
         return reloaded
 
-    async def _post(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        """Post JSON and return a good answer; raises what the service told of a bad one."""
+    async def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
+        """Send and return a good answer; raises what the service told of a bad one."""
         try:
-            response = await self._http.post(path, json=body)
+            response = await self._http.request(method, path, **body)
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"the address is not a URL ({error})", field="url") from None
         except httpx.HTTPError as error:
@@ -96,9 +106,9 @@ class Client:
             raise ServiceUnavailable(
                 f"the service at {self._http.base_url} cannot be reached ({reason})"
             ) from error
-        if not response.is_success:
-            raise _error(response)
-        return response
+        if response.is_success:
+            return response
+        raise _error(response)
 
 
 def _pictures(response: httpx.Response, request: GenerateRequest) -> list[Picture]:
@@ -111,9 +121,8 @@ def _pictures(response: httpx.Response, request: GenerateRequest) -> list[Pictur
 
 
 def _not_ours(response: httpx.Response, error: Exception) -> ServiceUnavailable:
-    return ServiceUnavailable(
-        f"the answer of {response.url} is not a sidestep service's ({error!r})"
-    )
+    message = f"the answer of {response.url} is not a sidestep service's ({error!r})"
+    return ServiceUnavailable(message)
 
 
 def _from_json(values: dict[str, Any]) -> Picture:

@@ -16,6 +16,7 @@ SidestepError
 ├── EngineMismatch        a compiled plan belongs to another GPU, library, model or machine
 ├── NoGpu                 an engine needs a GPU, and none answers or it failed
 ├── CompileFailed         a compiler refused a graph, or made of it what was not asked for
+├── BenchmarkFailed      what is measured failed in mid-run; what was measured before is told
 ├── NotEnoughRoom         too little memory or disk for a command, found out before it starts
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
     └── ServiceBusy       it would be too late now; `retry_after_s` says when to come back
@@ -144,6 +145,12 @@ class CompileFailed(SidestepError):
     """A compiler refused a graph, or made something else of it than was asked for."""
 
     code = "compile_failed"
+
+
+class BenchmarkFailed(SidestepError):
+    """What is measured died or answered errors; what was measured until then is in the report."""
+
+    code = "benchmark_failed"
 
 
 class NotEnoughRoom(SidestepError):

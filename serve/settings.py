@@ -45,6 +45,13 @@ class Settings:
             "choices": DECODERS,
         },
     )
+    devices: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "Numbers of the GPUs to draw on (more flags, or commas in the variable), a "
+            "thread for each; the first alone if absent."
+        },
+    )
     host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on."})
     port: int = field(default=3000, metadata={"help": "Port to listen on.", "bounds": (1, 65_535)})
     queue_limit: int = field(

@@ -426,7 +426,7 @@ def test_health_and_home(http: httpx.Client) -> None:
 def test_the_document_is_true_and_asks_no_other_host(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
     assert set(document["paths"]) == {
-        *("/generate", "/models", "/livez", "/readyz", "/metrics"),
+        *("/generate", "/models", "/models/reload", "/livez", "/readyz", "/metrics"),
         *("/v1/images/generations", "/v1/models", "/v1/models/{model}"),
     }
     generate = document["paths"]["/generate"]["post"]

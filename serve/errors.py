@@ -28,7 +28,6 @@ from sidestep.errors import (
     Unauthorized,
 )
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 logger = logging.getLogger("sidestep.serve")
 MAX_NAME = 64
 
@@ -158,12 +157,9 @@ class AnsweringRoute(APIRoute):
 
     answer = staticmethod(answer)
 
-    def get_route_handler(self) -> Handler:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap the route's function."""
-        return self.answering(super().get_route_handler())
-
-    def answering(self, handler: Handler) -> Handler:
-        """Make every exception of `handler` an answer."""
+        handler = super().get_route_handler()
 
         async def answering(request: Request) -> Response:
             try:

@@ -137,6 +137,17 @@ class Settings:
     log_prompts: bool = field(
         default=False, metadata={"help": "Write prompts into the access log."}
     )
+    traces: str | None = field(
+        default=None,
+        metadata={
+            "help": "Address that takes OpenTelemetry's spans, such as "
+            "http://localhost:4318/v1/traces; none are made if absent."
+        },
+    )
+    trace_percent: int = field(
+        default=100,
+        metadata={"help": "Requests of 100 that are traced.", "bounds": (1, 100)},
+    )
     cors_origins: str = field(
         default="",
         metadata={

@@ -66,6 +66,8 @@ def test_each_request_needs_a_key(serve_with: Serve, tmp_path: Path) -> None:
             assert refused.headers["www-authenticate"].startswith("Bearer")
             assert refused.json()["error"]["code"] == "unauthorized"
             assert secret[12:] not in refused.text
+        document = http.get("/openapi.json", headers={"X-API-Key": secret}).json()
+        assert {"bearer": []} in document["security"]
         for path_ in ("/metrics", "/openapi.json", "/docs", "/nope", "/ui/config"):
             assert http.get(path_).status_code == 401
         openai = http.post("/v1/images/generations", json=BODY)

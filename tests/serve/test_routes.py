@@ -438,13 +438,16 @@ def test_the_document_is_true_and_asks_no_other_host(http: httpx.Client) -> None
     assert set(generate["responses"]) == {
         "200",
         "400",
+        "401",
         "404",
         "406",
+        "408",
         "409",
         "413",
         "415",
         "422",
         "429",
+        "431",
         "500",
         "503",
     }

@@ -32,18 +32,12 @@ MakeGenerator = Callable[[FakeEngine], Generator]
 LONG_S = 120
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + LONG_S
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def test_the_service_is_killed_in_parts(
     serving: Callable[..., AbstractContextManager[subprocess.Popen[str]]],
     free_port: Callable[[], int],
     tiny_model: ModelFolder,
     tmp_path: Path,
+    wait_until: Callable[[Callable[[], bool]], None],
 ) -> None:
     port, keys = free_port(), tmp_path / "keys.json"
     secret = add_key(keys, "anna")

@@ -25,17 +25,16 @@ from serve.studio import Studio
 from sidestep.engines.fake import FakeEngine
 from sidestep.errors import ServiceBusy
 from sidestep.generator import Generator
-from sidestep.model_folder import ModelFolder
 from sidestep.requests import GenerateRequest
 
 MakeGenerator = Callable[[FakeEngine], Generator]
+EMOJI = Path(__file__).parents[2] / "models" / "emoji"
 LONG_S = 120
 
 
 def test_the_service_is_killed_in_parts(
     serving: Callable[..., AbstractContextManager[subprocess.Popen[str]]],
     free_port: Callable[[], int],
-    tiny_model: ModelFolder,
     tmp_path: Path,
     wait_until: Callable[[Callable[[], bool]], None],
 ) -> None:
@@ -59,7 +58,7 @@ def test_the_service_is_killed_in_parts(
             return False
 
     with (
-        serving(tiny_model.path, port, tmp_path, *flags) as process,
+        serving(EMOJI, port, tmp_path, *flags) as process,
         ThreadPoolExecutor(8) as pool,
     ):
         guards_bentoml_s_route(url, headers)

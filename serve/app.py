@@ -74,6 +74,8 @@ def create_app(generator: Generator, settings: Settings, *others: Generator) -> 
     for routes in (our_routes, openai_routes, reload_routes):
         app.include_router(routes(models))
     documents.install(app)
+    if settings.keys:
+        documents.tell_keys(app)
     app.mount(PAGE, page)
     return app
 

@@ -21,6 +21,7 @@ from serve.metrics import Metrics, ModelMetrics
 from serve.newest import Newest
 from serve.order import Order
 from serve.settings import Settings
+from serve.watchdog import Watchdog
 from sidestep.errors import ServiceUnavailable
 from sidestep.generator import Generator
 from sidestep.requests import Encoding, GenerateRequest, Picture
@@ -49,6 +50,7 @@ class Studio:
         self.requests = 0  # under way, counted by whoever asks
         device = Device(generator.engine, generator.reopen)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
+        self._watchdog = Watchdog(self.batcher, least_s=settings.hang_s)
         self.metrics = metrics or Metrics().of(generator.name)
         self._check = check
         self._recipe = settings.recipe
@@ -62,6 +64,7 @@ class Studio:
     async def start(self) -> None:
         """Warm the engine up, then open."""
         await asyncio.to_thread(self.batcher.start)
+        self._watchdog.start()
         self.delay.start()
         self.metrics.watch(self.batcher)
 
@@ -69,6 +72,7 @@ class Studio:
         """Fail what waits with ServiceUnavailable, finish what is drawn, end all threads."""
         await self.delay.stop()
         await asyncio.to_thread(self.batcher.stop)
+        await asyncio.to_thread(self._watchdog.stop)
         await asyncio.to_thread(self._pool.shutdown)
 
     @property

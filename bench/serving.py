@@ -50,12 +50,12 @@ def main() -> None:
 
 
 @contextmanager
-def serving() -> Iterator[int]:
+def serving(engine: str = "fake") -> Iterator[int]:
     """Run the service on a free port until the block ends."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
-    command = [sys.executable, "-m", "sidestep", "serve", "--engine", "fake", "--port", str(port)]
+    command = [sys.executable, "-m", "sidestep", "serve", "--engine", engine, "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

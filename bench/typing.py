@@ -11,15 +11,16 @@ page's code: the key's time stamp, and the frame after the picture was put into 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from bench.http_load import percentile
-from bench.serving import HOST, serving, verdict
+from bench.machine import cores, load_average
+from bench.running import running
+from bench.service import HOST
+from bench.serving import verdict
+from bench.stats import percentile
 from sidestep.errors import BackendUnavailable
 
 GOAL_MS = 100
@@ -52,16 +53,18 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=100, help="keys to press")
     parser.add_argument("--every", type=float, default=200.0, help="milliseconds between keys")
     options = parser.parse_args()
-    load_1, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
-    print(f"{platform.machine()}, {cores} cores, load average {load_1:.1f} before the start")
-    with serving("auto") as port, open_page(f"http://{HOST}:{port}/ui/") as page:
+    print(f"{cores()} cores, load average {load_average()} before the start")
+    with (
+        running("sidestep", "serve") as service,
+        open_page(f"http://{HOST}:{service.port}/ui/") as page,
+    ):
         type_text(page, options.edits, options.every)
         pressed, painted = page.evaluate("() => [pressed, painted]")
     times = latencies_ms(pressed, painted)
     print(f"{len(times)} edits, one every {options.every:.0f} ms; {len(painted)} pictures painted")
     verdict("key press to painted picture, p50", percentile(times, 50), "ms", at_most=GOAL_MS)
     verdict("key press to painted picture, p95", percentile(times, 95), "ms", at_most=GOAL_MS)
-    print(f"load average {os.getloadavg()[0]:.1f} at the end")
+    print(f"load average {load_average()} at the end")
 
 
 @contextmanager

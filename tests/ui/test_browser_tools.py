@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from sidestep.images import encode
+from sidestep.images import Recipe, encode
 
 pytestmark = pytest.mark.browser
 
@@ -179,6 +179,24 @@ def test_a_dropped_picture_is_drawn_again(visit: Any) -> None:
     expect(visit.note).to_be_hidden()
 
 
+def test_a_large_picture_is_read_by_its_beginning(visit: Any, tmp_path: Path) -> None:
+    visit.open()
+    noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
+    recipe = Recipe("octopus", 8, "emoji", "other", "onnx-cpu", "0")
+    for format in ("png", "jpeg"):
+        file = tmp_path / f"picture.{format}"
+        file.write_bytes(encode(noise, format, recipe, quality=100))
+        assert file.stat().st_size > 640 * 2**10
+        visit.page.get_by_label("Open a picture").set_input_files(file)
+        visit.drawn("octopus", "8")
+        expect(visit.note).to_contain_text("The recipe is of emoji with other weights")
+        visit.prompt.fill(f"not from {format}")
+        visit.drawn(f"not from {format}")
+    webp = {"name": "a.webp", "mimeType": "image/webp", "buffer": b"\0" * 2**20}
+    visit.page.get_by_label("Open a picture").set_input_files(webp)
+    expect(visit.note).to_contain_text("A WebP picture must be smaller than 640 KiB")
+
+
 @pytest.mark.parametrize("format", ["jpeg", "webp"])
 def test_an_opened_file_is_drawn_again(visit: Any, format: str, tmp_path: Path) -> None:
     visit.open()
@@ -195,7 +213,7 @@ def test_a_file_without_a_recipe_is_a_sentence(visit: Any) -> None:
         (b"", "The file is not a PNG, JPEG or WebP picture."),
         (picture[:40], "The"),
         (encode(np.zeros((4, 4, 3), np.uint8), "png"), "The picture carries no recipe"),
-        (b"\0" * (8 * 2**20 + 1), "The file is larger than 8 MiB"),
+        (b"\0" * 2**23, "The file is not a PNG, JPEG or WebP picture."),
     ):
         drop(visit, data)
         expect(visit.note).to_contain_text(told)

@@ -183,15 +183,15 @@ def test_a_large_picture_is_read_by_its_beginning(visit: Any, tmp_path: Path) ->
     visit.open()
     noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
     recipe = Recipe("octopus", 8, "emoji", "other", "onnx-cpu", "0")
-    for format in ("png", "jpeg"):
-        file = tmp_path / f"picture.{format}"
-        file.write_bytes(encode(noise, format, recipe, quality=100))
+    for kind in ("png", "jpeg"):
+        file = tmp_path / f"picture.{kind}"
+        file.write_bytes(encode(noise, kind, recipe, quality=100))
         assert file.stat().st_size > 640 * 2**10
         visit.page.get_by_label("Open a picture").set_input_files(file)
         visit.drawn("octopus", "8")
         expect(visit.note).to_contain_text("The recipe is of emoji with other weights")
-        visit.prompt.fill(f"not from {format}")
-        visit.drawn(f"not from {format}")
+        visit.prompt.fill(f"not from {kind}")
+        visit.drawn(f"not from {kind}")
     webp = {"name": "a.webp", "mimeType": "image/webp", "buffer": b"\0" * 2**20}
     visit.page.get_by_label("Open a picture").set_input_files(webp)
     expect(visit.note).to_contain_text("A WebP picture must be smaller than 640 KiB")

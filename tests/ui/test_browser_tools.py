@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,11 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from sidestep.images import Recipe, encode
+from sidestep.model_folder import ModelFolder, write_card
 
 pytestmark = pytest.mark.browser
+
+EMOJI = Path(__file__).parents[2] / "models" / "emoji"
 
 DROP = """([data, name]) => {
   const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
@@ -222,17 +228,32 @@ def test_a_file_without_a_recipe_is_a_sentence(visit: Any) -> None:
 
 
 @pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model with its decoder's last layer negated, which inverts the colours."""
+    path = shutil.copytree(EMOJI, tmp_path_factory.mktemp("models") / "inverse")
+    file = path / "vae" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(file.read_bytes())  # changed in place: the ONNX graph reads by offsets
+    length = int.from_bytes(data[:8], "little")
+    tensor = json.loads(data[8 : 8 + length])["decoder.conv_out.weight"]
+    first, last = (8 + length + offset for offset in tensor["data_offsets"])
+    signs = {"F16": slice(first + 1, last, 2), "F32": slice(first + 3, last, 4)}[tensor["dtype"]]
+    data[signs] = bytes(byte ^ 0x80 for byte in data[signs])
+    file.write_bytes(data)
+    write_card(path, replace(ModelFolder.open(path).card, name="inverse"))
+    return path
+
+
+@pytest.fixture(scope="module")
 def two_models(
     browser: Any,
     serving: Callable[..., AbstractContextManager[Any]],
     free_port: Callable[[], int],
-    built_model: Path,
+    other_model: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    """A service of the embedded and a tiny model; its address."""
-    emoji = Path(__file__).parents[2] / "models" / "emoji"
+    """A service of the embedded model and of another; its address."""
     port = free_port()
-    with serving(emoji, port, tmp_path_factory.mktemp("two"), "--model", str(built_model)):
+    with serving(EMOJI, port, tmp_path_factory.mktemp("two"), "--model", str(other_model)):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -241,15 +262,16 @@ def test_two_models_are_compared_on_one_prompt_and_seed(
 ) -> None:
     visit = person(two_models)
     visit.open()
-    visit.page.get_by_label("Compare with").select_option("tiny")
+    visit.page.get_by_label("Compare with").select_option("inverse")
     visit.write(visit.seed, "5")
     visit.settle()
     alts = [visit.images.nth(i).get_attribute("alt") for i in range(2)]
-    assert alts == ["red apple, seed 5, emoji", "red apple, seed 5, tiny"]
-    for number, model in enumerate(("emoji", "tiny")):
+    assert alts == ["red apple, seed 5, emoji", "red apple, seed 5, inverse"]
+    for number, model in enumerate(("emoji", "inverse")):
         wanted = {"prompt": "red apple", "seed": 5, "model": model}
         drawn = httpx.post(f"{two_models}/generate", json=wanted, timeout=60).content
         assert visit.bytes(number) == drawn
+    assert visit.bytes(0) != visit.bytes(1)
     slider = visit.page.get_by_role("slider", name="How much of the left picture to see")
     stage = visit.page.locator("#picture")
     for key, share in (("End", "100%"), ("Home", "0%")):
@@ -257,11 +279,11 @@ def test_two_models_are_compared_on_one_prompt_and_seed(
         expect(stage).to_have_attribute("style", re.compile(f"--split: {share}"))
     slider.click()  # in its middle
     expect(stage).to_have_attribute("style", re.compile(r"--split: (49|50|51)%"))
-    expect(visit.page).to_have_url(re.compile("against=tiny"))
+    expect(visit.page).to_have_url(re.compile("against=inverse"))
     other = person(two_models)
     other.page.goto(visit.page.url)
     other.settle()
     assert [other.bytes(i) for i in range(2)] == [visit.bytes(i) for i in range(2)]
-    other.page.get_by_label("Model", exact=True).select_option("tiny")
+    other.page.get_by_label("Model", exact=True).select_option("inverse")
     other.settle()
     expect(other.images).to_have_attribute("alt", "red apple, seed 5")

@@ -65,9 +65,14 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
         differences = _differences(contenders)
         timed = [one for batch in plan.batches for one in _time(contenders, batch, plan)]
         stages = {(one.name, one.batch): _stages(one, plan) for one in timed if one.rounds}
-        described = [_describe(c, folder, differences[c.name]) for c in contenders]
-    told = costs(folder.path, contenders[0].precision, seconds=plan.peak_s) if plan.peak_s else {}
-    rows = [row_of(one, timed, told, stages.get((one.name, one.batch), {})) for one in timed]
+        described = [_describe(c, folder) for c in contenders]
+        for contender, told in zip(contenders, described, strict=True):
+            difference = told["largest_difference"] = differences[contender.name]
+            told["faults"] += _other_pictures(contender, contenders[0], difference)
+    counted = (
+        costs(folder.path, contenders[0].precision, seconds=plan.peak_s) if plan.peak_s else {}
+    )
+    rows = [row_of(one, timed, counted, stages.get((one.name, one.batch), {})) for one in timed]
     return Report(
         kind="engine",
         rows=rows,
@@ -75,8 +80,11 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
         prompts=prompts,
         seeds=seeds,
         settings={"batches": plan.batches, "calls": plan.calls, "seconds": plan.seconds},
-        figures={"contenders": described, "absent": absent, **told},
-        invalid_because=[*_faults(described), *gates],
+        figures={"contenders": described, "absent": absent, **counted},
+        invalid_because=[
+            *gates,
+            *(f"{d['name']}: {fault}" for d in described if d["ours"] for fault in d["faults"]),
+        ],
         failed="; ".join(one.failed for one in timed if one.failed) or None,
     )
 
@@ -132,7 +140,7 @@ def _stages(one: Timed, plan: Plan) -> dict[str, list[float]]:
     return told
 
 
-def _describe(contender: Contender, folder: ModelFolder, difference: int) -> dict[str, Any]:
+def _describe(contender: Contender, folder: ModelFolder) -> dict[str, Any]:
     memory = contender.order("memory")
     held = gpu_memory_mib(contender.pid)
     if held is not None:
@@ -143,20 +151,16 @@ def _describe(contender: Contender, folder: ModelFolder, difference: int) -> dic
         "precision": contender.precision,
         **contender.cold,
         **memory,
-        "largest_difference": difference,
         "faults": faults_of(folder, contender.name) if contender.entry.is_ours else [],
     }
 
 
-def _faults(described: Sequence[dict[str, Any]]) -> list[str]:
-    """List broken certificates, and who draws other pictures than the first."""
-    faults = [f"{one['name']}: {fault}" for one in described for fault in one["faults"]]
-    for one in described:
-        coarse = {one["precision"], described[0]["precision"]} != {"fp32"}
-        allowed = ALIKE_COARSE if coarse else ALIKE
-        if one["largest_difference"] > allowed:
-            faults.append(
-                f"{one['name']} draws other pictures than {described[0]['name']}: up to "
-                f"{one['largest_difference']} levels of 255, above {allowed}"
-            )
-    return faults
+def _other_pictures(contender: Contender, first: Contender, difference: int) -> list[str]:
+    """Tell of pictures that are not the first contender's, so that speeds do not compare."""
+    coarse = {contender.precision, first.precision} != {"fp32"}
+    allowed = ALIKE_COARSE if coarse else ALIKE
+    if difference <= allowed:
+        return []
+    return [
+        f"draws other pictures than {first.name}: up to {difference} levels of 255, above {allowed}"
+    ]

@@ -141,12 +141,16 @@ class Optimum(_Pipeline):
             ORTStableDiffusionPipeline,
         )
 
+        from bench.older_transformers import readable
+
         super().__init__()
         self._kind = ORTStableDiffusionPipeline
         self._folder = tempfile.TemporaryDirectory()
-        began = time.perf_counter()
-        exported = self._kind.from_pretrained(str(model), export=True)
-        exported.save_pretrained(self._folder.name)
+        with tempfile.TemporaryDirectory() as scratch:
+            source = readable(model, Path(scratch))
+            began = time.perf_counter()
+            exported = self._kind.from_pretrained(str(source), export=True)
+            exported.save_pretrained(self._folder.name)
         self.build_s = time.perf_counter() - began
         self.set_threads(self.threads[-1])
 

@@ -30,6 +30,7 @@ class Plan:
     rate: requests per second of one open loop; the largest one is searched if absent
     callers: of a closed loop, beside the open one; 0 for none
     seconds: of each loop, or longer where the promise's percentile needs more requests
+    warm_s: of a closed loop of two callers before, which does not count
     body: what every request carries besides prompt and seed; the whole body if it has a prompt
     """
 
@@ -42,6 +43,7 @@ class Plan:
     headers: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 30.0
     precision: float = 0.05
+    warm_s: float = 2.0
     tell: Callable[[str], None] = field(default=lambda line: None, repr=False)
 
 
@@ -54,7 +56,7 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
     rows: list[dict[str, Any]] = []
     failed, found = None, Sweep(())
     try:
-        warm = await closed_loop(caller.ask, callers=2, seconds=2.0)
+        warm = await closed_loop(caller.ask, callers=2, seconds=plan.warm_s)
         failed = _failure(warm)
         if failed is None and plan.callers:
             plan.tell(f"closed loop of {plan.callers}")

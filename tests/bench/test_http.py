@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -20,9 +21,8 @@ from sidestep.engines.fake import FakeEngine
 from sidestep.errors import InvalidRequest
 from sidestep.generator import Generator
 
-Write = Callable[[int], bytes]
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-QUICK = {"seconds": 0.5, "promise": Promise(10_000, 50)}
+QUICK: dict[str, Any] = {"seconds": 0.5, "warm_s": 0.2, "promise": Promise(10_000, 50)}
 
 
 @asynccontextmanager
@@ -73,15 +73,16 @@ async def test_our_own_service_tells_where_the_time_went(
     assert "open, 40/s" in report_text(report)
 
 
-async def test_a_sweep_over_sockets_ends_with_a_rate() -> None:
-    async def full_from_the_fiftieth(index: int) -> bytes:
-        return GOOD if index < 2000 else GOOD.replace(b"200 OK", b"429 Too Many")
+async def test_a_sweep_of_a_service_that_refuses_most_keeps_no_rate() -> None:
+    async def refuses(index: int) -> bytes:
+        return GOOD if index % 3 == 0 else GOOD.replace(b"200 OK", b"429 Too Many")
 
-    async with raw_server(full_from_the_fiftieth) as target:
-        report = await measure(target, Plan(precision=0.5, **QUICK))
+    async with raw_server(refuses) as target:
+        report = await measure(target, Plan(**QUICK))
     assert report.failed is None  # a refusal is an answer
-    assert report.figures["smallest_rate_missed"] is not None
-    assert any("429" in row["codes"] for row in report.rows)
+    assert report.figures["largest_rate_kept"] == 0
+    assert report.figures["smallest_rate_missed"] > 0
+    assert all("429" in row["codes"] and not row["slo_kept"] for row in report.rows)
 
 
 async def test_a_service_that_is_down_is_told() -> None:
@@ -100,7 +101,7 @@ async def test_a_service_that_dies_in_mid_run_leaves_what_was_measured() -> None
         return GOOD if index < 5000 else None
 
     async with raw_server(dies) as target:
-        plan = Plan(callers=4, seconds=600, promise=Promise(10_000, 50))
+        plan = Plan(callers=4, seconds=600, warm_s=0.2, promise=Promise(10_000, 50))
         report = await measure(target, plan)
     assert report.failed is not None
     assert "the service died: broken" in report.failed

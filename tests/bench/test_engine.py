@@ -36,7 +36,7 @@ def check_schema(report: Report, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def measured(built_model: Path) -> Report:
-    entries = [Entry("engine:onnx"), Entry("engine:pytorch"), Entry("diffusers")]
+    entries = [Entry("engine:onnx"), Entry("diffusers")]
     plan = Plan(batches=(1, 3), calls=20, seconds=60, stage_calls=2, peak_s=0.02)
     return measure(ModelFolder.open(built_model), entries, plan)
 
@@ -44,7 +44,7 @@ def measured(built_model: Path) -> Report:
 def test_every_contender_has_a_row_for_each_batch(measured: Report, tmp_path: Path) -> None:
     assert measured.failed is None
     names = [one["name"] for one in measured.figures["contenders"]]
-    assert [n.split("-")[0] for n in names] == ["onnx", "pytorch", "diffusers"]
+    assert names == ["onnx-cpu", "diffusers"]
     assert [(r["name"], r["batch"]) for r in measured.rows] == [
         (name, batch) for batch in (1, 3) for name in names
     ]
@@ -61,14 +61,14 @@ def test_every_contender_has_a_row_for_each_batch(measured: Report, tmp_path: Pa
 
 
 def test_all_drew_the_same_pictures(measured: Report) -> None:
-    assert [c["largest_difference"] <= 2 for c in measured.figures["contenders"]] == [True] * 3
-    assert [c["faults"] for c in measured.figures["contenders"]] == [[], [], []]
+    assert [c["largest_difference"] <= 2 for c in measured.figures["contenders"]] == [True] * 2
+    assert [c["faults"] for c in measured.figures["contenders"]] == [[], []]
     assert measured.valid
 
 
 def test_memory_and_cold_start_are_each_contenders_own(measured: Report) -> None:
-    light, *heavy = measured.figures["contenders"]
-    assert all(light["rss_peak_mib"] < other["rss_peak_mib"] for other in heavy)
+    light, heavy = measured.figures["contenders"]
+    assert light["rss_peak_mib"] < heavy["rss_peak_mib"]
     for one in measured.figures["contenders"]:
         assert one["cold_start_s"] >= one["open_s"] + one["first_call_s"]
 
@@ -140,12 +140,11 @@ def test_our_broken_engine_is_our_error(tiny_model: ModelFolder) -> None:
 
 def test_a_peer_that_cannot_start_is_left_out(tiny_model: ModelFolder) -> None:
     plan = Plan(batches=(1,), calls=2, stage_calls=1, peak_s=0)
-    (tiny_model.path / "model_index.json").unlink()
-    report = measure(tiny_model, [Entry("engine:onnx"), Entry("diffusers")], plan)
+    report = measure(tiny_model, [Entry("engine:onnx"), Entry("optimum")], plan)
     (absent,) = report.figures["absent"]
-    assert absent["name"] == "diffusers"
-    assert "model_index.json" in absent["why"]
-    assert "diffusers was left out" in report_text(report)
+    assert absent["name"] == "optimum"
+    assert "No module named 'optimum'" in absent["why"]
+    assert "optimum was left out" in report_text(report)
 
 
 def test_a_contender_that_is_killed_is_told(tiny_model: ModelFolder) -> None:

@@ -48,6 +48,24 @@ SECTIONS = (
         "sidestep bench http http://HOST:PORT/PATH --out docs/benchmarks/bentoml-batching.json",
     ),
     Section(
+        "distill-cpu",
+        "Distillation on a CPU",
+        "The embedded teacher, the preset's batch. The authors' way encodes the text in every "
+        "call, computes x_0 picture by picture, keeps both networks' gradients and Adam's first "
+        "moment, and collects garbage after each update; each further row mends one of these.",
+        "sidestep bench distill --against-authors --rounds 2 "
+        "--out docs/benchmarks/distill-cpu.json",
+    ),
+    Section(
+        "distill-h100",
+        "Distillation of Stable Diffusion 1.5 on an H100",
+        "Random weights, guidance 1.5, bf16. The paper: 15 s for 1,000 images on 8 GPUs, 8.3 "
+        "images/s on each. Aims: 17 images/s, and at most 24 GB with "
+        "`--recompute --ema-half-life 0`.",
+        "sidestep bench distill --preset sd15 --teacher sd15 --device cuda "
+        "--out docs/benchmarks/distill-h100.json",
+    ),
+    Section(
         "engines-h100",
         "Stable Diffusion 1.5 on an H100",
         "Random weights: cost does not depend on them.",

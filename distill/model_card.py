@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,22 @@ from distill.student import encode_texts
 from sidestep.files import write_bytes
 from sidestep.generator import Generator
 from sidestep.images import decode
-from sidestep.model_folder import CERTIFICATE, ModelFolder
+from sidestep.model_folder import CERTIFICATE, ModelFolder, write_card
 from sidestep.noise import latent_noise
 from sidestep.tokenizer import PromptTokenizer
 
 TEACHER_STEPS = 50
+LIMITS = (
+    'It knows emoji by their names, in English, with an optional style word ("red apple, noto"): '
+    "about a thousand subjects in four styles, and no people, symbols or flags. It cannot count or "
+    "compose two things. A student is no better than its teacher."
+)
 
 
 def write_model_card(folder: ModelFolder) -> Path:
     """Draw the examples at seed 0 by student and teacher, and write `README.md` beside the grid.
 
+    The model's own card gains its styles and limits, which the page shows.
     The teacher takes 50 DDIM steps at the guidance scale that `distill.measure` found.
     """
     guidance_scale = folder.card.quality["teacher_guidance"]
@@ -38,6 +46,8 @@ def write_model_card(folder: ModelFolder) -> Path:
     student = [decode(p.data) for p in generator.draw(prompts, [0] * len(prompts))]
     teacher = draw_teacher(folder.path, prompts, guidance_scale=guidance_scale)
     save_grid(folder.path / "samples.png", [student, list(teacher)])
+    styles = tuple(source.style for source in SOURCES)
+    folder = write_card(folder.path, replace(folder.card, styles=styles, limits=LIMITS))
     path = folder.path / "README.md"
     write_bytes(path, _text(folder, guidance_scale).encode())
     return path
@@ -117,9 +127,7 @@ The weights are under Apache-2.0. The training pictures, rendered on white and c
 
 ## Limits
 
-It knows emoji by their names, in English, with an optional style word ("red apple, noto"): about a
-thousand subjects in four styles, and no people, symbols or flags. It cannot count or compose two
-things. A student is no better than its teacher.
+{textwrap.fill(LIMITS, 100)}
 """
 
 

@@ -8,7 +8,6 @@ weights and the configuration says 0.18215.
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 from pathlib import Path
@@ -38,9 +37,8 @@ class SeparateNetworks(nn.Module):
     """The generator before anything is folded across its networks, with smaller graphs."""
 
     def __init__(self, generator: OneStepGenerator) -> None:
-        """Copy `generator` and scale its decoder to latents that were divided by 0.18215."""
+        """Take over `generator` and scale its decoder to latents that were divided by 0.18215."""
         super().__init__()
-        generator = copy.deepcopy(generator)
         self.text_encoder = generator.text_encoder
         self.unet = generator.unet
         self.post_quant_conv = generator.vae.post_quant_conv
@@ -102,9 +100,8 @@ class ThreeSessions:
             open_session(folder, graphs / name / GRAPH, threads=1)
             for name in ("text_encoder", "unet", "vae_decoder")
         )
-        card = folder.card
         self._schedule = folder.schedule
-        self.spec = GeneratorSpec.of(card, "onnx-diffusers")
+        self.spec = GeneratorSpec.of(folder, "onnx-diffusers")
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]

@@ -2,21 +2,26 @@
 
 The timestep never changes, so `time_emb_proj(silu(emb))` joins each residual block's first bias
 and all of the time embedding disappears. sigma joins `conv_in`, sigma / (a * scaling) joins
-`post_quant_conv`, and x 127.5 + 128 joins the decoder's `conv_out`.
+`post_quant_conv`, and x 127.5 + 128 joins the decoder's `conv_out`. The small decoder takes and
+gives other ranges, which join its own first and last weights.
 """
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
-from export.simplify import simplify_text_encoder, simplify_unet, simplify_upsampling
+from export.simplify import (
+    simplify_layers,
+    simplify_text_encoder,
+    simplify_unet,
+    simplify_upsampling,
+)
 from sidestep.engines.torch_module import OneStepGenerator, to_pixels
 from sidestep.errors import InvalidModel
 
@@ -32,14 +37,14 @@ class FoldedGenerator(nn.Module):
     """The same function as `OneStepGenerator`, with its constants inside its weights."""
 
     def __init__(self, generator: OneStepGenerator) -> None:
-        """Copy and fold `generator`; raises InvalidModel for a UNet that needs more inputs."""
+        """Fold `generator`, whose weights are taken over and changed: there is room for one of it.
+
+        Raises InvalidModel for a UNet that needs more inputs.
+        """
         super().__init__()
-        generator = copy.deepcopy(generator)
         schedule = generator.schedule
         self.text_encoder = generator.text_encoder
         self.unet = generator.unet
-        self.post_quant_conv = generator.vae.post_quant_conv
-        self.decoder = generator.vae.decoder
         self.v_prediction = schedule.prediction_type == "v_prediction"
         self.a = schedule.a_init
         a, sigma = schedule.a_init, schedule.sigma_init
@@ -47,13 +52,10 @@ class FoldedGenerator(nn.Module):
         simplify_text_encoder(self.text_encoder)
         simplify_unet(self.unet)
         self.unet.forward = partial(unet_without_time, self.unet)
-        simplify_upsampling(self.decoder)
         _scale(self.unet.conv_in.weight, sigma)
-        scaling = generator.vae.config.scaling_factor
-        _scale(self.post_quant_conv.weight, sigma / scaling * (1 if self.v_prediction else 1 / a))
-        _scale(self.decoder.conv_out.weight, 127.5)
-        with torch.no_grad():
-            self.decoder.conv_out.bias.mul_(127.5).add_(128)
+        factor = sigma * (1 if self.v_prediction else 1 / a)
+        fold = _fold_small if isinstance(generator.vae, AutoencoderTiny) else _fold_full
+        self.post_quant_conv, self.decoder = fold(generator.vae, factor)
 
     def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
         """Map ids int64 [B, L] and noise [B, 4, h, w] to pixels uint8 [B, H, W, 3]."""
@@ -104,6 +106,40 @@ def _fold_timestep(unet: UNet2DConditionModel, timestep: int) -> None:
                 block.conv1.bias.add_(block.time_emb_proj(embedding)[0])
                 block.time_emb_proj = None
     unet.time_embedding = None
+
+
+def _fold_full(vae: AutoencoderKL, factor: float) -> tuple[nn.Module, nn.Module]:
+    """Return what maps the direction, times `factor`, to latents, and those to levels of 255."""
+    decoder = vae.decoder
+    simplify_upsampling(decoder)
+    _scale(vae.post_quant_conv.weight, factor / vae.config.scaling_factor)
+    _scale(decoder.conv_out.weight, 127.5)
+    with torch.no_grad():
+        decoder.conv_out.bias.mul_(127.5).add_(128)
+    return vae.post_quant_conv, decoder
+
+
+def _fold_small(vae: AutoencoderTiny, factor: float) -> tuple[nn.Module, nn.Module]:
+    """Return the same two of an AutoencoderTiny, whose decoder is 2 f(3 tanh(x / 3)) - 1."""
+    layers = simplify_layers(vae.decoder.layers)
+    with torch.no_grad():
+        layers[0].weight.mul_(3)
+        layers[-1].weight.mul_(255)
+        layers[-1].bias.mul_(255).add_(0.5)
+    return Scale(factor / vae.config.scaling_factor / 3), nn.Sequential(nn.Tanh(), *layers)
+
+
+class Scale(nn.Module):
+    """x times a number, which has the type of the network's weights."""
+
+    def __init__(self, factor: float) -> None:
+        """Take the number."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(factor), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply."""
+        return x * self.weight
 
 
 def _scale(weight: Tensor, factor: float) -> None:

@@ -12,7 +12,6 @@ from sidestep.engines.contract import Engine
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.open_vino import OpenVinoEngine
 from sidestep.engines.torch_module import OneStepGenerator
-from sidestep.model_folder import WEIGHTS
 
 
 def export_fused(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
@@ -20,13 +19,12 @@ def export_fused(generator: OneStepGenerator, job: Job) -> tuple[Certificate, li
     module = job.apply_precision(FoldedGenerator(generator))
     job.stage("export ONNX")
     model = export_onnx(module, fused_inputs(job.folder.card), ["pixels"])
-    del module
+    module.to("meta")  # its weights are in the graph now
     if job.options.precision != "fp16":
         join_scale_and_shift(model)
     halve_exact_weights(model)
     folder = job.folder
-    weights = [f for f in folder.files_under(*WEIGHTS) if f.endswith(".safetensors")]
-    shares = share_weights(model, folder.path, weights) if job.options.share else []
+    shares = share_weights(model, folder.path, folder.weight_files) if job.options.share else []
     graph = job.out / "generator.onnx"
     save(model, graph)
     del model

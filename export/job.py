@@ -49,8 +49,7 @@ class Job:
         seen = activation_maxima(module, ids, torch.from_numpy(self.reference.noise))
         kept = modules_to_keep(seen)
         self.stage("round to fp16")
-        card = self.folder.card
-        spec = GeneratorSpec.of(card, "fp16")
+        spec = GeneratorSpec.of(self.folder, "fp16", buckets=(1,))  # rows are rounded one by one
         rounded = certify(self.reference, Rounded(module, kept, spec), precision="fp16")
         name, value = seen.largest
         self.proof["fp16"] = {

@@ -26,7 +26,7 @@ def export_plan(generator: OneStepGenerator, job: Job) -> tuple[Certificate, lis
     module = job.apply_precision(FoldedGenerator(generator))
     job.stage("export ONNX")
     model = export_onnx(module, fused_inputs(card), ["pixels"], opset=OPSET)
-    del module
+    module.to("meta")  # its weights are in the graph now
     weights_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     graph = job.out.parent / "graph" / "generator.onnx"  # beside the plan's folder, not kept
     save(model, graph)

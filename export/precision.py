@@ -10,7 +10,6 @@ overflow; `Rounded` shows one by rounding what every operator makes to fp16.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,8 +97,8 @@ class Rounded:
     """
 
     def __init__(self, module: nn.Module, kept: list[str], spec: GeneratorSpec) -> None:
-        """Copy `module`, which is in fp32, with the weights that are not kept rounded."""
-        self._module = copy.deepcopy(module)
+        """Round the weights of `module`, which is in fp32, in place, the kept ones aside."""
+        self._module = module
         for name, weight in self._module.named_parameters():
             if not any(_is_within(name, part) for part in kept):
                 weight.data = weight.data.half().float()

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from export.options import ExportOptions
 from sidestep.errors import NotEnoughRoom
-from sidestep.model_folder import WEIGHTS, ModelFolder
+from sidestep.model_folder import ModelFolder
 
 # Copies of the fp32 weights that are in memory at once, at most: the reference, the folded
 # network, the graph and the session that certifies it.
@@ -21,11 +21,7 @@ PICTURE = 6_000  # bytes for each pixel of a picture while it is decoded, in fp3
 
 def check_room(folder: ModelFolder, options: ExportOptions) -> None:
     """Raise NotEnoughRoom, naming what is needed and what is free."""
-    parameters = sum(
-        _parameters(folder.path / file)
-        for file in folder.files_under(*WEIGHTS)
-        if file.endswith(".safetensors")
-    )
+    parameters = sum(_parameters(folder.path / file) for file in folder.weight_files)
     height, width = folder.card.image_size
     memory = BASE + 4 * COPIES * parameters + PICTURE * height * width
     free = available_memory()

@@ -19,7 +19,8 @@ from export.plan import export_plan
 from export.room import check_room
 from export.tensorrt import check_target
 from sidestep.engines.torch_module import OneStepGenerator, load_module
-from sidestep.model_folder import ModelFolder, write_card
+from sidestep.errors import InvalidRequest
+from sidestep.model_folder import SMALL, ModelFolder, write_card
 from sidestep.tokenizer import PromptTokenizer
 
 Export = Callable[[OneStepGenerator, Job], tuple[Certificate, list[str]]]
@@ -32,6 +33,12 @@ def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> C
     before anything is done, BackendUnavailable for a compiler that is not installed.
     """
     options = options or ExportOptions()
+    if (options.layout, folder.decoder) == ("diffusers", "small"):
+        raise InvalidRequest(
+            "layout diffusers has the full decoder; a pipeline takes the small one as "
+            f"AutoencoderTiny.from_pretrained({str(folder.path / SMALL)!r})",
+            field="layout",
+        )
     export = _export_of(options)
     check_room(folder, options)
     card = folder.card
@@ -44,15 +51,15 @@ def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> C
         stages.update()
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=card.tokens)
         reference = draw_reference(module, tokenizer, card.latent_shape)
-        out = Path(temporary) / options.folder
+        place = folder.place(options.folder)
+        out = Path(temporary) / place
         out.mkdir(parents=True)
         certificate, shares = export(module, Job(folder, options, reference, out, stages))
         write_certificate(out / "certificate.json", certificate)
-        _install(out, folder.path / options.folder)
-        if options == replace(ExportOptions(), share=options.share):
-            card = replace(card, onnx_shares=tuple(shares))
+        _install(out, folder.path / place)
         if not options.is_plan:  # plans are bound by manifests of their own
-            write_card(folder.path, card)
+            is_default = options == replace(ExportOptions(), share=options.share)
+            _list(folder, shares if is_default else None)
         stages.set_description("done")
         stages.update()
     return certificate
@@ -69,6 +76,16 @@ def _export_of(options: ExportOptions) -> Export:
     if options.layout == "diffusers":
         return export_diffusers
     return export_fused
+
+
+def _list(folder: ModelFolder, shares: list[str] | None) -> None:
+    """Let the card list what is new, and the files whose weights it reads where it is `onnx/`."""
+    card = ModelFolder.open(folder.path).card
+    if shares is not None and folder.decoder == "full":
+        card = replace(card, onnx_shares=tuple(shares))
+    elif shares is not None:
+        card = replace(card, small_decoder={**card.small_decoder, "onnx_shares": shares})
+    write_card(folder.path, card)
 
 
 def _install(new: Path, place: Path) -> None:

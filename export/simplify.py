@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
@@ -102,3 +102,19 @@ def simplify_upsampling(network: nn.Module) -> None:
         for name, module in parent.named_children():
             if isinstance(module, Upsample2D) and isinstance(module.conv, nn.Conv2d):
                 parent.register_module(name, DoublingConv(module.conv))
+
+
+def simplify_layers(layers: Iterable[nn.Module]) -> list[Any]:
+    """Join each doubling of an AutoencoderTiny's decoder with the convolution that follows it."""
+    joined: list[nn.Module] = []
+    for layer in layers:
+        before = joined[-1] if joined else None
+        doubles = isinstance(before, nn.Upsample) and (before.mode, before.scale_factor) == (
+            "nearest",
+            2,
+        )
+        if doubles and isinstance(layer, nn.Conv2d):
+            joined[-1] = DoublingConv(layer)
+        else:
+            joined.append(layer)
+    return joined

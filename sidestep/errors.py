@@ -10,6 +10,8 @@ SidestepError
 ├── BackendUnavailable    a package that this command needs is not installed
 ├── CertificateFailed     an exported graph does not match its reference
 ├── VerificationFailed    a picture is not what its recipe draws
+├── Unauthorized          the service wants an API key, and none or a wrong one was given
+├── Forbidden             the API key does not allow this
 ├── Superseded            a newer request of the same client replaced this one
 ├── EngineMismatch        a compiled plan belongs to another GPU, library, model or machine
 ├── NoGpu                 an engine needs a GPU, and none answers or it failed
@@ -102,6 +104,18 @@ class VerificationFailed(SidestepError):
     """A picture differs from what its recipe draws by more than the certificate allows."""
 
     code = "verification_failed"
+
+
+class Unauthorized(SidestepError):
+    """The service wants an API key, and none or a wrong one was given."""
+
+    code = "unauthorized"
+
+
+class Forbidden(SidestepError):
+    """The caller is known, or needs not be, but may not do this."""
+
+    code = "forbidden"
 
 
 class Superseded(SidestepError):

@@ -6,6 +6,8 @@ tokenizer/ text_encoder/ unet/ vae/
 onnx/generator.onnx, onnx/certificate.json
 onnx-fp16/ onnx-diffusers/        other precisions and layouts, each with its certificate
 engines/                          plans compiled for one GPU, bound by manifests of their own
+decoder_small/                    a lighter decoder of the same latents, and beside its weights the
+                                  same onnx/, engines/ ... compiled with it
 teacher/                          the many-step teacher's unet, which shares all the rest
 """
 
@@ -19,7 +21,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sidestep.errors import InvalidModel
+from sidestep.errors import InvalidModel, InvalidRequest
 from sidestep.files import sha256, write_json
 from sidestep.schedule import NoiseSchedule
 
@@ -29,7 +31,10 @@ ONNX = "onnx/generator.onnx"
 ONNX_FP16 = "onnx-fp16/generator.onnx"
 CERTIFICATE = "onnx/certificate.json"
 COMPILED = "engines"  # plans are bound to one machine, so the card does not list them
-WEIGHTS = ("text_encoder", "unet", "vae")
+SMALL = "decoder_small"
+# Which networks draw a picture with each decoder.
+WEIGHTS = {"full": ("text_encoder", "unet", "vae"), "small": ("text_encoder", "unet", SMALL)}
+DECODERS = tuple(WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,11 @@ class ModelCard:
 
     latent_shape: (4, h, w); image_size: (H, W) in pixels; tokens: length of the text
     schedule: a diffusers scheduler config with `init_timestep`, see `NoiseSchedule.from_config`
+    examples: prompts that it draws well; styles: words that may end a prompt; limits: a sentence
     recipe, quality: how the weights were made and what was measured on them
     onnx_shares: weight files that `onnx/generator.onnx` reads in place
+    small_decoder: how `decoder_small/` was made, for which `weights`, its `psnr_db` against the
+        full decoder on latents that it was not trained on, and its own `onnx_shares`
     files: SHA-256 of every file that an engine reads, by path inside the folder
     weights: one hash over the hashes of all safetensors files
     """
@@ -53,7 +61,10 @@ class ModelCard:
     quality: dict[str, Any] = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+    limits: str = ""
     onnx_shares: tuple[str, ...] = ()
+    small_decoder: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     weights: str = ""
     format: int = FORMAT
@@ -61,10 +72,11 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """An opened model folder: its path and its card."""
+    """An opened model folder: its path and its card, as seen with one of its decoders."""
 
     path: Path
     card: ModelCard
+    decoder: str = "full"
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> ModelFolder:
@@ -80,6 +92,46 @@ class ModelFolder:
         except (OSError, ValueError) as error:
             raise InvalidModel(f"{card_path} cannot be read as JSON ({error})") from error
         return cls(path, _card(card_path, values))
+
+    def with_decoder(self, decoder: str) -> ModelFolder:
+        """See the folder with its "full" or "small" decoder.
+
+        Of the small one the card's `weights` and `onnx_shares` are other ones, and what is compiled
+        lies elsewhere. Raises InvalidRequest for another name and InvalidModel where there is none.
+        """
+        if decoder not in DECODERS:
+            raise InvalidRequest(
+                f"decoder is {decoder!r}; it must be one of {', '.join(DECODERS)}", field="decoder"
+            )
+        folder = ModelFolder.open(self.path) if self.decoder != "full" else self
+        if decoder == "full":
+            return folder
+        made_for = folder.card.small_decoder.get("weights")
+        if made_for != folder.card.weights:
+            found = "no small decoder" if made_for is None else "a small decoder of other weights"
+            raise InvalidModel(
+                f"{self.path} has {found}; run: sidestep distill-decoder {self.path}"
+            )
+        card = replace(
+            folder.card,
+            weights=_weights_hash(folder.card.files, decoder),
+            onnx_shares=tuple(folder.card.small_decoder.get("onnx_shares", ())),
+        )
+        return ModelFolder(self.path, card, decoder)
+
+    def place(self, file: str) -> str:
+        """Return where a file or folder that depends on the decoder, such as ONNX, lies."""
+        return file if self.decoder == "full" else f"{SMALL}/{file}"
+
+    @property
+    def arguments(self) -> str:
+        """How a command names this folder and its decoder."""
+        return str(self.path) if self.decoder == "full" else f"{self.path} --decoder small"
+
+    @property
+    def weight_files(self) -> list[str]:
+        """The card's files that hold the weights of the networks that draw."""
+        return _weight_files(self.card.files, self.decoder)
 
     @property
     def schedule(self) -> NoiseSchedule:
@@ -109,15 +161,14 @@ class ModelFolder:
 
         Raises InvalidModel if the certificate is damaged.
         """
-        if not self.has(CERTIFICATE):
+        file = self.place(CERTIFICATE)
+        if not self.has(file):
             return 0
-        self.check([CERTIFICATE])
+        self.check([file])
         try:
-            return int(
-                json.loads((self.path / CERTIFICATE).read_text(encoding="utf-8"))["tolerance"]
-            )
+            return int(json.loads((self.path / file).read_text(encoding="utf-8"))["tolerance"])
         except (KeyError, TypeError, ValueError) as error:
-            message = f"{self.path / CERTIFICATE} is not a certificate ({error!r})"
+            message = f"{self.path / file} is not a certificate ({error!r})"
             raise InvalidModel(message) from error
 
     def files_under(self, *folders: str) -> list[str]:
@@ -126,14 +177,25 @@ class ModelFolder:
 
 
 def find_model() -> Path:
-    """Return the default model: SIDESTEP_MODEL, else `models/emoji` beside or inside the code."""
+    """Return the default model: SIDESTEP_MODEL, else `models/emoji` beside or inside the code.
+
+    The first of several, which are separated by commas for `sidestep serve`.
+    """
     if chosen := os.environ.get("SIDESTEP_MODEL"):
-        return Path(chosen)
+        return named_folder(chosen.split(",", 1)[0].strip())[1]
     package = Path(__file__).parent
     for candidate in (package.parent / "models" / "emoji", package / "_models" / "emoji"):
         if (candidate / CARD).is_file():
             return candidate
     raise InvalidModel("no model found; give one with --model or SIDESTEP_MODEL")
+
+
+def named_folder(text: str) -> tuple[str | None, Path]:
+    """Read FOLDER, or NAME=FOLDER; a folder that exists as written has no name before it."""
+    name, equals, folder = text.partition("=")
+    if not equals or "/" in name or Path(text).exists():
+        return None, Path(text)
+    return name.strip() or None, Path(folder.strip())
 
 
 def write_card(path: Path, card: ModelCard) -> ModelFolder:
@@ -144,21 +206,22 @@ def write_card(path: Path, card: ModelCard) -> ModelFolder:
         if file.is_file()
         and file.name != CARD
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
-        and file.relative_to(path).parts[0] != COMPILED
+        and COMPILED not in file.relative_to(path).parts
         and file.suffix in {".json", ".safetensors", ".onnx", ".txt", ".data"}
     ]
     hashes = {file.relative_to(path).as_posix(): sha256(file) for file in listed}
-    card = replace(card, files=hashes, weights=_weights_hash(hashes))
+    card = replace(card, files=hashes, weights=_weights_hash(hashes, "full"))
     write_json(path / CARD, asdict(card))
     return ModelFolder(path, card)
 
 
-def _weights_hash(hashes: Mapping[str, str]) -> str:
-    parts = [
-        f"{file}:{value}"
-        for file, value in sorted(hashes.items())
-        if file.endswith(".safetensors") and file.split("/", 1)[0] in WEIGHTS
-    ]
+def _weight_files(files: Iterable[str], decoder: str) -> list[str]:
+    networks = WEIGHTS[decoder]
+    return [f for f in files if f.endswith(".safetensors") and f.split("/", 1)[0] in networks]
+
+
+def _weights_hash(hashes: Mapping[str, str], decoder: str) -> str:
+    parts = [f"{file}:{hashes[file]}" for file in sorted(_weight_files(hashes, decoder))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -186,5 +249,6 @@ def _card(path: Path, values: Any) -> ModelCard:
         image_size=(rows, columns),
         tokens=tokens,
         examples=tuple(card.examples),
+        styles=tuple(card.styles),
         onnx_shares=tuple(card.onnx_shares),
     )

@@ -26,6 +26,18 @@ class Verdict:
     tolerance: int
 
 
+def with_its_decoder(data: bytes, folder: ModelFolder) -> ModelFolder:
+    """See a folder with that one of its decoders that drew the picture file `data`.
+
+    With its own if neither did, which `verify` then says.
+    """
+    recipe = read_recipe(data)
+    if recipe and folder.card.small_decoder:
+        small = folder.with_decoder("small")
+        return small if recipe.weights == small.card.weights else folder
+    return folder
+
+
 def verify(data: bytes, folder: ModelFolder, generator: Generator) -> Verdict:
     """Draw a picture again from its recipe, encode it as the file is, and compare the pixels.
 

@@ -10,6 +10,7 @@ from sidestep.cli.lazy import LazyGroup
 COMMANDS = {
     "engine": ("bench_engine", "Measure engines, beside what others make of the same weights."),
     "http": ("bench_http", "Load a service and find the rate at which it keeps its promise."),
+    "distill": ("bench_distill", "Measure how fast a distillation trains."),
     "compare": ("bench_compare", "Compare two reports: ratios with intervals."),
     "report": ("bench_report", "Make Markdown and plots of a folder of reports."),
 }

@@ -5,10 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from sidestep.cli.options import DECODER
 from sidestep.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from export.certificate import Certificate
 
 
 @click.command()
@@ -37,6 +42,7 @@ from sidestep.errors import BackendUnavailable
     show_default=True,
     help="GPU a plan is made for: sm75, sm80, sm86, sm89, sm120, sm121 or the one that is here.",
 )
+@DECODER
 @click.option(
     "--share-weights",
     is_flag=True,
@@ -49,6 +55,7 @@ def command(
     layout: str,
     buckets: str,
     target: str,
+    decoder: str,
     share_weights: bool,
 ) -> None:
     """Compile MODEL and certify what was compiled.
@@ -66,15 +73,20 @@ def command(
     from sidestep.model_folder import ModelFolder
 
     options = ExportOptions(to, precision, layout, parse_buckets(buckets), target, share_weights)
-    folder = ModelFolder.open(model)
+    folder = ModelFolder.open(model).with_decoder(decoder)
     try:
         from export.run import export_model
     except ImportError as error:
         raise BackendUnavailable(error.name or "onnx", "export") from error
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves nothing behind, as Ctrl-C
     certificate = export_model(folder, options)
+    click.echo(describe(model / folder.place(options.folder), certificate))
+
+
+def describe(place: Path, certificate: Certificate) -> str:
+    """Tell in one line what was compiled and how near the reference it is."""
     psnr = "equal" if certificate.psnr_db is None else f"{certificate.psnr_db} dB"
-    click.echo(
-        f"{model / options.folder}: largest difference {certificate.largest_difference}/255, "
-        f"PSNR {psnr}, batch invariance {certificate.batch_invariance}/255"
+    return (
+        f"{place}: largest difference {certificate.largest_difference}/255, PSNR {psnr}, "
+        f"batch invariance {certificate.batch_invariance}/255"
     )

@@ -22,14 +22,15 @@ def command(file: Path, model: Path | None, engine: str) -> None:
     """
     from sidestep.generator import Generator
     from sidestep.model_folder import ModelFolder
-    from sidestep.verification import verify
+    from sidestep.verification import verify, with_its_decoder
 
     try:
         data = file.read_bytes()
     except OSError as error:
         raise InvalidRequest(f"{file} cannot be read ({error.strerror})", field="file") from None
-    folder = ModelFolder.open(model)
-    verdict = verify(data, folder, Generator.load(folder.path, engine=engine))
+    folder = with_its_decoder(data, ModelFolder.open(model))
+    generator = Generator.load(folder.path, engine=engine, decoder=folder.decoder)
+    verdict = verify(data, folder, generator)
     recipe = verdict.recipe
     click.echo(
         f"{file} is {recipe.prompt!r} with seed {recipe.seed} by {recipe.model}: "

@@ -29,15 +29,15 @@ class AotInductorEngine(TorchEngine):
         places = [plan] if plan else plans(folder, "aoti")
         if not places:
             raise InvalidModel(
-                f"{folder.path} has no AOTInductor package; run: sidestep export {folder.path} "
-                "--to aoti"
+                f"{folder.path} has no AOTInductor package; run: sidestep export "
+                f"{folder.arguments} --to aoti"
             )
         place = places[0]
         manifest = verify(folder, place)
         check_manifest(manifest, device_here(torch), mend_of(folder, place))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         run = torch._inductor.aoti_load_package(str(place / PACKAGE))
-        super().__init__(run, device, f"aoti-{device}-{manifest.precision}", folder.card)
+        super().__init__(run, device, f"aoti-{device}-{manifest.precision}", folder)
 
 
 def device_here(torch: Any) -> dict[str, str | None]:

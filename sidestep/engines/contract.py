@@ -11,14 +11,14 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sidestep.model_folder import ModelCard
+from sidestep.model_folder import ModelFolder
 
 
 @dataclass(frozen=True)
 class GeneratorSpec:
     """The shapes and limits that a caller of an engine needs to know.
 
-    name: the engine's name, for recipes and headers
+    name: the engine's name, for recipes and headers; it ends in -small with the small decoder
     weights: hash of the weights the engine was compiled from
     latent_shape: (4, h, w); image_size: (H, W) in pixels; tokens: L
     buckets: batch sizes the engine is fastest at, ascending; the last is the largest it takes
@@ -34,8 +34,10 @@ class GeneratorSpec:
     workers: int = 1
 
     @classmethod
-    def of(cls, card: ModelCard, name: str, **limits: Any) -> Self:
+    def of(cls, folder: ModelFolder, name: str, **limits: Any) -> Self:
         """Take the shapes of a model; `limits` are buckets and workers where they differ."""
+        card = folder.card
+        name = name if folder.decoder == "full" else f"{name}-{folder.decoder}"
         return cls(name, card.weights, card.latent_shape, card.image_size, card.tokens, **limits)
 
     @property

@@ -100,11 +100,11 @@ ENGINES = ("auto", *_OPEN)
 
 
 def _no_plan(folder: ModelFolder) -> str:
-    return "" if (folder.path / COMPILED).is_dir() else "no plan was compiled"
+    return "" if (folder.path / folder.place(COMPILED)).is_dir() else "no plan was compiled"
 
 
 def _no_cuda_graph(folder: ModelFolder) -> str:
-    if not folder.has(ONNX_FP16):
+    if not folder.has(folder.place(ONNX_FP16)):
         return "no fp16 graph was exported"
     from sidestep.engines.tensorrt_library import has_driver
 
@@ -112,7 +112,7 @@ def _no_cuda_graph(folder: ModelFolder) -> str:
 
 
 def _no_graph(folder: ModelFolder) -> str:
-    return "" if folder.has(ONNX) else "no graph was exported"
+    return "" if folder.has(folder.place(ONNX)) else "no graph was exported"
 
 
 # The fastest first. OpenVINO is left out: what it gains depends on the CPU, and in bf16 its

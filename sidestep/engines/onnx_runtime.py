@@ -33,13 +33,14 @@ class OnnxRuntimeEngine:
 
         graph: a new file that the card does not list yet, instead of `onnx/generator.onnx`
         """
+        file = folder.place(ONNX)
         if graph is None:
-            beside = [f"{ONNX}.data"] if folder.has(f"{ONNX}.data") else []
-            folder.check([ONNX, *beside, *folder.card.onnx_shares])
+            beside = [f"{file}.data"] if folder.has(f"{file}.data") else []
+            folder.check([file, *beside, *folder.card.onnx_shares])
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         large = folder.card.image_size[0] > LARGE_PX
         threads = cores if large else min(cores, MOST_THREADS)
-        path = graph or folder.path / ONNX
+        path = graph or folder.path / file
         self._all_cores = open_session(folder, path, threads=threads)
         self._one_core = (
             self._all_cores if large or threads == 1 else open_session(folder, path, threads=1)
@@ -50,7 +51,7 @@ class OnnxRuntimeEngine:
         wanted = {"input_ids": (card.tokens,), "noise": card.latent_shape}
         if found != wanted:
             raise InvalidModel(f"{path} takes {found}, but the card says {wanted}")
-        self.spec = GeneratorSpec.of(card, "onnx-cpu", workers=1 if large else cores)
+        self.spec = GeneratorSpec.of(folder, "onnx-cpu", workers=1 if large else cores)
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]

@@ -28,16 +28,16 @@ class OnnxRuntimeCudaEngine:
         """Open the graph and capture every bucket; raises NoGpu if CUDA does not answer."""
         if PROVIDER not in ort.get_available_providers():
             raise BackendUnavailable("onnxruntime-gpu", "gpu")
-        file = ONNX_FP16 if folder.has(ONNX_FP16) else ONNX
+        half, whole = folder.place(ONNX_FP16), folder.place(ONNX)
+        file = half if folder.has(half) else whole
         folder.check([f for f in (file, f"{file}.data") if f == file or folder.has(f)])
-        if file == ONNX and folder.card.onnx_shares:
+        if file == whole and folder.card.onnx_shares:
             raise InvalidModel(
-                f"{folder.path / ONNX} shares its weights with the folder; for a GPU run: "
-                f"sidestep export {folder.path} --precision fp16"
+                f"{folder.path / whole} shares its weights with the folder; for a GPU run: "
+                f"sidestep export {folder.arguments} --precision fp16"
             )
         self._session = _open(folder.path / file)
-        card = folder.card
-        self.spec = GeneratorSpec.of(card, "onnx-cuda-fp16" if file == ONNX_FP16 else "onnx-cuda")
+        self.spec = GeneratorSpec.of(folder, "onnx-cuda-fp16" if file == half else "onnx-cuda")
         self._lock = threading.Lock()
         self._buckets = {b: _Bucket(self._session, self.spec, b) for b in self.spec.buckets}
 

@@ -41,11 +41,11 @@ class OpenVinoEngine:
                 f"precision is {precision!r}; OpenVINO computes in {' or '.join(PRECISIONS)}",
                 field="precision",
             )
-        file = f"openvino-{precision}/generator.onnx"
+        file = folder.place(f"openvino-{precision}/generator.onnx")
         if graph is None and not folder.has(file):
             raise InvalidModel(
-                f"{folder.path} has no {file}; run: sidestep export {folder.path} --to openvino "
-                f"--precision {precision}"
+                f"{folder.path} has no {file}; run: sidestep export {folder.arguments} "
+                f"--to openvino --precision {precision}"
             )
         if graph is None:
             folder.check([file])
@@ -65,8 +65,7 @@ class OpenVinoEngine:
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(cores):
             self._requests.put(compiled.create_infer_request())
-        card = folder.card
-        self.spec = GeneratorSpec.of(card, f"openvino-{precision}", workers=cores)
+        self.spec = GeneratorSpec.of(folder, f"openvino-{precision}", workers=cores)
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]

@@ -12,7 +12,9 @@ COMPILERS = ("tensorrt-rtx", "tensorrt", "aoti")  # a name before those that it 
 
 def plans(folder: ModelFolder, *compilers: str) -> list[Path]:
     """List the folders of `engines/` that hold the manifest of a plan by one of `compilers`."""
-    found = sorted(path.parent for path in (folder.path / COMPILED).glob(f"*/{MANIFEST}"))
+    found = sorted(
+        path.parent for path in (folder.path / folder.place(COMPILED)).glob(f"*/{MANIFEST}")
+    )
     return [place for place in found if _compiler(place) in compilers]
 
 
@@ -28,10 +30,11 @@ def mend_of(folder: ModelFolder, place: Path) -> str:
     """Return the command that writes the plan in `place` anew."""
     compiler = _compiler(place)
     if compiler is None:
-        return f"sidestep export {folder.path} --to tensorrt-rtx"
+        return f"sidestep export {folder.arguments} --to tensorrt-rtx"
     target, _, precision = place.name.removeprefix(f"{compiler}-").rpartition("-")
     return (
-        f"sidestep export {folder.path} --to {compiler} --target {target} --precision {precision}"
+        f"sidestep export {folder.arguments} --to {compiler} --target {target} "
+        f"--precision {precision}"
     )
 
 

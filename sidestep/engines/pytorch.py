@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 
 from sidestep.engines.contract import GeneratorSpec
 from sidestep.errors import BackendUnavailable
-from sidestep.model_folder import ModelCard, ModelFolder
+from sidestep.model_folder import ModelFolder
 
 
 class TorchEngine:
     """Calls a PyTorch function of (ids, noise), one call at a time."""
 
-    def __init__(self, run: Callable[..., Any], device: str, name: str, card: ModelCard) -> None:
-        """Take the function, the device of its inputs, and the name for the spec."""
+    def __init__(
+        self, run: Callable[..., Any], device: str, name: str, folder: ModelFolder
+    ) -> None:
+        """Take the function, the device of its inputs, and the name and model for the spec."""
         self._run, self._device = run, device
         self._lock = threading.Lock()
-        self.spec = GeneratorSpec.of(card, name)
+        self.spec = GeneratorSpec.of(folder, name)
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
@@ -48,4 +50,4 @@ class PyTorchEngine(TorchEngine):
         except ImportError as error:
             raise BackendUnavailable(error.name or "torch", "train") from error
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        super().__init__(load_module(folder).to(device), device, f"pytorch-{device}", folder.card)
+        super().__init__(load_module(folder).to(device), device, f"pytorch-{device}", folder)

@@ -46,9 +46,8 @@ class TensorRtEngine:
         self._runtime_api = load_cuda()
         self._engine = _deserialize(library, place, mend_of(folder, place))
         self._buckets: dict[int, _Bucket] = {}
-        card = folder.card
         self.spec = GeneratorSpec.of(
-            card, f"{manifest.library}-{manifest.precision}", buckets=manifest.buckets
+            folder, f"{manifest.library}-{manifest.precision}", buckets=manifest.buckets
         )
         for profile, bucket in enumerate(manifest.buckets):
             self._buckets[bucket] = _Bucket(
@@ -127,7 +126,7 @@ def find_plan(folder: ModelFolder) -> Path:
         "the GPU",
         plan=", ".join(place.name for place in places) or "no plan",
         here=here[-1],
-        mend=f"sidestep export {folder.path} --to tensorrt-rtx --precision fp16",
+        mend=f"sidestep export {folder.arguments} --to tensorrt-rtx --precision fp16",
     )
 
 
@@ -140,7 +139,10 @@ def targets_here() -> tuple[str, ...]:
 
 def check_here(manifest: Manifest, library: Library, folder: ModelFolder) -> None:
     """Compare a plan with the library, GPU and driver that are here; raises EngineMismatch."""
-    mend = f"sidestep export {folder.path} --to {manifest.library} --precision {manifest.precision}"
+    mend = (
+        f"sidestep export {folder.arguments} --to {manifest.library} "
+        f"--precision {manifest.precision}"
+    )
     check_manifest(manifest, {"library_version": library.version}, mend)
     if not has_driver():
         raise NoGpu("no GPU with a CUDA driver answers; use --engine onnx")

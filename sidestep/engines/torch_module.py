@@ -5,14 +5,16 @@ B batch  L tokens  D text width  4 x h x w latents  H x W pixels
 
 from __future__ import annotations
 
+import json
+
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from sidestep.errors import InvalidModel
-from sidestep.model_folder import ModelFolder
+from sidestep.model_folder import WEIGHTS, ModelFolder
 from sidestep.schedule import NoiseSchedule
 
 
@@ -23,7 +25,7 @@ class OneStepGenerator(nn.Module):
         self,
         text_encoder: CLIPTextModel,
         unet: UNet2DConditionModel,
-        vae: AutoencoderKL,
+        vae: AutoencoderKL | AutoencoderTiny,
         schedule: NoiseSchedule,
     ) -> None:
         """Join the three networks at the schedule's `init_timestep`."""
@@ -35,16 +37,23 @@ class OneStepGenerator(nn.Module):
 
     def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
         """Map ids int64 [B, L] and noise [B, 4, h, w] to pixels uint8 [B, H, W, 3]."""
+        return to_pixels(self.decode(self.latents(input_ids, noise)) * 127.5 + 128)
+
+    def latents(self, input_ids: Tensor, noise: Tensor) -> Tensor:
+        """Map ids int64 [B, L] and noise [B, 4, h, w] to clean latents x_g [B, 4, h, w]."""
         a, sigma, t = self.schedule.a_init, self.schedule.sigma_init, self.schedule.init_timestep
         text = self.text_encoder(input_ids).last_hidden_state  # [B, L, D]
         x_t = sigma * noise
         predicted = self.unet(x_t, t, text).sample  # [B, 4, h, w]
+        x_g: Tensor = (x_t - sigma * predicted) / a
         if self.schedule.prediction_type == "v_prediction":
             x_g = a * x_t - sigma * predicted
-        else:
-            x_g = (x_t - sigma * predicted) / a
-        image = self.vae.decode(x_g / self.vae.config.scaling_factor).sample  # [B, 3, H, W]
-        return to_pixels(image * 127.5 + 128)
+        return x_g
+
+    def decode(self, x_g: Tensor) -> Tensor:
+        """Map latents [B, 4, h, w] to pictures [B, 3, H, W] in -1 ... 1."""
+        image: Tensor = self.vae.decode(x_g / self.vae.config.scaling_factor).sample
+        return image
 
 
 def to_pixels(levels: Tensor) -> Tensor:
@@ -58,15 +67,14 @@ def to_pixels(levels: Tensor) -> Tensor:
 def load_module(folder: ModelFolder) -> OneStepGenerator:
     """Read a folder's networks in fp32 evaluation mode, from safetensors only.
 
-    Raises InvalidModel naming a missing or damaged file.
+    Raises InvalidModel naming a missing or damaged file, or networks that do not fit together.
     """
-    folder.check(folder.files_under("text_encoder", "unet", "vae"))
+    names = WEIGHTS[folder.decoder]
+    folder.check(folder.files_under(*names))
+    check_decoder(folder)
+    decoder = AutoencoderKL if folder.decoder == "full" else AutoencoderTiny
     networks = []
-    for kind, name in (
-        (CLIPTextModel, "text_encoder"),
-        (UNet2DConditionModel, "unet"),
-        (AutoencoderKL, "vae"),
-    ):
+    for kind, name in zip((CLIPTextModel, UNet2DConditionModel, decoder), names, strict=True):
         try:
             network = kind.from_pretrained(
                 folder.path / name, use_safetensors=True, local_files_only=True
@@ -76,3 +84,22 @@ def load_module(folder: ModelFolder) -> OneStepGenerator:
         networks.append(network.float().eval().requires_grad_(False))
     text_encoder, unet, vae = networks
     return OneStepGenerator(text_encoder, unet, vae, folder.schedule).eval()
+
+
+def check_decoder(folder: ModelFolder) -> None:
+    """Compare the decoder's configuration with the card; raises InvalidModel where it misfits."""
+    path = folder.path / WEIGHTS[folder.decoder][-1] / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        widths = "block_out_channels" if folder.decoder == "full" else "decoder_block_out_channels"
+        channels, levels = int(config["latent_channels"]), len(config[widths])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InvalidModel(f"{path} is not a decoder's configuration ({error!r})") from error
+    (latents, *size), image_size = folder.card.latent_shape, folder.card.image_size
+    if channels != latents:
+        raise InvalidModel(f"{path}: latent_channels is {channels}, but the latents have {latents}")
+    if (drawn := tuple(2 ** (levels - 1) * side for side in size)) != image_size:
+        raise InvalidModel(
+            f"{path}: {widths} has {levels} levels, which draw {drawn[0]}x{drawn[1]} "
+            f"pixels from these latents, but the card says {image_size[0]}x{image_size[1]}"
+        )

@@ -63,15 +63,14 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
     with ExitStack() as running:
         contenders, absent = _start(entries, task, running, plan)
         differences = _differences(contenders)
+        counted = _costs(folder, contenders[0].precision, plan)
         timed = [one for batch in plan.batches for one in _time(contenders, batch, plan)]
-        stages = {(one.name, one.batch): _stages(one, plan) for one in timed if one.rounds}
+        failed = "; ".join(one.failed for one in timed if one.failed)
+        stages = {(one.name, one.batch): _stages(one, plan) for one in timed if not one.failed}
         described = [_describe(c, folder) for c in contenders]
         for contender, told in zip(contenders, described, strict=True):
             difference = told["largest_difference"] = differences[contender.name]
             told["faults"] += _other_pictures(contender, contenders[0], difference)
-    counted = (
-        costs(folder.path, contenders[0].precision, seconds=plan.peak_s) if plan.peak_s else {}
-    )
     rows = [row_of(one, timed, counted, stages.get((one.name, one.batch), {})) for one in timed]
     return Report(
         kind="engine",
@@ -85,8 +84,15 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
             *gates,
             *(f"{d['name']}: {fault}" for d in described if d["ours"] for fault in d["faults"]),
         ],
-        failed="; ".join(one.failed for one in timed if one.failed) or None,
+        failed=failed or None,
     )
+
+
+def _costs(folder: ModelFolder, precision: str, plan: Plan) -> dict[str, Any]:
+    if not plan.peak_s:
+        return {}
+    plan.tell("measure the peak")
+    return costs(folder.path, precision, seconds=plan.peak_s)
 
 
 def _start(
@@ -122,7 +128,7 @@ def _time(contenders: Sequence[Contender], batch: int, plan: Plan) -> list[Timed
     blocks = {}
     for one in timed:
         pilot = one.pilot()
-        each_ms = 1e3 * plan.seconds / len(one.contender.threads)
+        each_ms = 1e3 * plan.seconds
         rounds = max(1, min(ROUNDS, int(each_ms / (pilot * (1 + WARMUP)))))
         affordable = int(each_ms / (rounds * pilot)) - WARMUP
         blocks[id(one)] = (rounds, max(1, min(math.ceil(plan.calls / rounds), affordable)))
@@ -135,13 +141,16 @@ def _time(contenders: Sequence[Contender], batch: int, plan: Plan) -> list[Timed
 
 
 def _stages(one: Timed, plan: Plan) -> dict[str, list[float]]:
-    order = {"batch": one.batch, "calls": plan.stage_calls, "threads": one.best}
+    order = {"batch": one.batch, "calls": plan.stage_calls, "threads": one.threads}
     told: dict[str, list[float]] = one.contender.order("stages", **order)["ms"]
     return told
 
 
 def _describe(contender: Contender, folder: ModelFolder) -> dict[str, Any]:
-    memory = contender.order("memory")
+    try:
+        memory = contender.order("memory")
+    except BenchmarkFailed:  # it died before, which its rows tell
+        memory = {"rss_peak_mib": None, "device_peak_mib": None}
     held = gpu_memory_mib(contender.pid)
     if held is not None:
         memory["device_peak_mib"] = max(held, memory["device_peak_mib"] or 0.0)

@@ -14,6 +14,7 @@ import pytest
 from bench.certificates import faults_of, gate_faults
 from bench.contender import Contender, Entry, Task
 from bench.engine import Plan, measure
+from bench.engine_rows import Timed
 from bench.markdown import report_text
 from bench.ours import EngineDrawer
 from bench.plots import plot_report
@@ -153,6 +154,29 @@ def test_a_contender_that_is_killed_is_told(tiny_model: ModelFolder) -> None:
         contender._process.kill()
         with pytest.raises(BenchmarkFailed, match="engine:onnx died"):
             contender.time_ms(1, 2)
+
+
+def test_a_contender_that_dies_in_mid_run_leaves_what_was_measured(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = Timed.block
+
+    def dies(one: Timed, calls: int, warmup: int) -> None:
+        if one.name == "fake" and len(one.rounds) == 3:
+            one.contender._process.kill()
+        block(one, calls, warmup)
+
+    monkeypatch.setattr(Timed, "block", dies)
+    plan = Plan(batches=(1, 2), calls=20, stage_calls=1, peak_s=0)
+    report = measure(tiny_model, [Entry("engine:onnx"), Entry("engine:fake")], plan)
+    assert report.failed is not None
+    assert "at batch 1 engine:fake died" in report.failed
+    assert [row["latency_ms"]["n"] for row in report.rows] == [20, 6, 20, 0]
+    assert report.invalid_because == [
+        "fake: the fake engine draws nothing",
+        *(fault for fault in report.invalid_because if "draws other pictures" in fault),
+    ]
+    check_schema(report, tmp_path)
 
 
 def test_a_batch_above_the_engines_is_drawn_in_parts(tiny_model: ModelFolder) -> None:

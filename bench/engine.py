@@ -158,6 +158,7 @@ def _describe(contender: Contender, folder: ModelFolder) -> dict[str, Any]:
         "name": contender.name,
         "ours": contender.entry.is_ours,
         "precision": contender.precision,
+        "versions": contender.versions,
         **contender.cold,
         **memory,
         "faults": faults_of(folder, contender.name) if contender.entry.is_ours else [],

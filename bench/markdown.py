@@ -144,6 +144,11 @@ def _contenders(report: Report) -> str:
     headings += ["peak RSS MiB", "device MiB", "largest difference"]
     notes = [f"{one['name']} was left out: {one['why']}" for one in report.figures["absent"]]
     notes += [
+        f"{one['name']}: {', '.join(f'{name} {v}' for name, v in one['versions'].items())}."
+        for one in report.figures["contenders"]
+        if one.get("versions")
+    ]
+    notes += [
         f"**{one['name']} {fault}: its speed does not compare.**"
         for one in report.figures["contenders"]
         if not one["ours"]

@@ -31,6 +31,7 @@ class _Pipeline:
     """A diffusers pipeline called as its users call it."""
 
     precision = "fp32"
+    packages: tuple[str, ...] = ("diffusers", "torch", "transformers")
     build_s: float | None = None
 
     def __init__(self) -> None:
@@ -133,6 +134,7 @@ class Optimum(_Pipeline):
     """optimum-onnx's `ORTStableDiffusionPipeline`, on three graphs that it exports itself."""
 
     name = "optimum"
+    packages: tuple[str, ...] = ("optimum-onnx", "onnxruntime", "diffusers", "transformers")
     _count = 0
 
     def __init__(self, model: Path) -> None:

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 import traceback
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,12 +29,14 @@ class Drawer(Protocol):
     An array in host memory is complete, so every call waits for the device.
     name, precision: for the report
     threads: the CPU thread counts that it lets one choose; none where it chooses itself
+    packages: whose versions, in its own environment, its speed depends on
     build_s: what compiling took while it was opened; None where nothing was compiled
     """
 
     name: str
     precision: str
     threads: tuple[int, ...]
+    packages: tuple[str, ...]
     build_s: float | None
 
     def set_threads(self, count: int) -> None:
@@ -84,6 +87,7 @@ class Worker:
             "name": drawer.name,
             "precision": drawer.precision,
             "threads": drawer.threads,
+            "versions": {name: metadata.version(name) for name in drawer.packages},
             **self.cold,
         }
 

@@ -460,3 +460,12 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.005)
+
+
+def test_routes_that_draw_keep_what_all_routes_have(http: httpx.Client) -> None:
+    """They are found without FastAPI's router, which must not show."""
+    assert http.get("/generate?prompt=a").status_code == 200
+    assert http.put("/generate").status_code == 405
+    http.post("/generate", json={"prompt": "a"})
+    told = http.get("/metrics").text
+    assert 'sidestep_http_requests_total{method="POST",route="/generate",status="200"}' in told

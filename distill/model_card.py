@@ -9,24 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 
-from distill.autoencoder import to_pictures
 from distill.emoji_sources import SOURCES
-from distill.folders import Teacher, load_teacher
+from distill.many_steps import TEACHER_STEPS, ManyStepTeacher
 from distill.progress import save_grid
-from distill.sampling import sample_ddim
-from distill.student import encode_texts
 from sidestep.files import write_bytes
 from sidestep.generator import Generator
 from sidestep.images import decode
 from sidestep.model_folder import CERTIFICATE, ModelFolder, write_card
-from sidestep.noise import latent_noise
-from sidestep.tokenizer import PromptTokenizer
 
-TEACHER_STEPS = 50
 LIMITS = (
     'It knows emoji by their names, in English, with an optional style word ("red apple, noto"): '
     "about a thousand subjects in four styles, and no people, symbols or flags. It cannot count or "
@@ -53,28 +45,10 @@ def write_model_card(folder: ModelFolder) -> Path:
     return path
 
 
-@torch.no_grad()
 def draw_teacher(path: Path, prompts: list[str], *, guidance_scale: float) -> NDArray[np.uint8]:
     """Draw prompts at seed 0 with the teacher that a model folder carries: [B, H, W, 3]."""
-    teacher = load_teacher(path)
-    tokenizer = PromptTokenizer(teacher.tokenizer, length=teacher.tokens)
-    texts = tuple(encode_texts(teacher, tokenizer, part, "cpu") for part in (prompts, [""]))
-    noise = torch.from_numpy(latent_noise([0] * len(prompts), teacher.latent_shape))
-    x0 = sample_ddim(
-        teacher.unet,
-        _ddim(teacher),
-        noise,
-        (texts[0], texts[1]),
-        steps=TEACHER_STEPS,
-        guidance_scale=guidance_scale,
-    )
-    return to_pictures(teacher.vae.decode(x0 / teacher.vae.config.scaling_factor).sample)
-
-
-def _ddim(teacher: Teacher) -> DDIMScheduler:
-    return DDIMScheduler(
-        **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
-    )
+    teacher = ManyStepTeacher(path)
+    return teacher.draw(prompts, [0] * len(prompts), guidance_scale=guidance_scale)
 
 
 def _text(folder: ModelFolder, guidance_scale: float) -> str:

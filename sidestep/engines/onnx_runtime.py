@@ -98,4 +98,5 @@ def open_session(folder: ModelFolder, path: Path, *, threads: int) -> ort.Infere
         source = str(path) if beside else path.read_bytes()
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
-        raise InvalidModel(f"{path} cannot be opened ({error})") from error
+        reason = " ".join(str(error).split())[:300]
+        raise InvalidModel(f"{path} cannot be opened ({reason})") from error

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.moving_mean import MovingMean
 from sidestep.engines.contract import Engine, GeneratorSpec
 
 logger = logging.getLogger("sidestep.serve")
@@ -26,17 +27,15 @@ class EngineTimes:
     def __init__(self, spec: GeneratorSpec) -> None:
         """Begin with nothing measured."""
         self._buckets = spec.buckets
-        self._means: dict[int, float] = {}
+        self._means = {size: MovingMean(WEIGHT_OF_NEWEST) for size in spec.buckets}
 
     def add(self, batch: int, seconds: float) -> None:
         """Count one call."""
-        bucket = self._bucket(batch)
-        mean = self._means.get(bucket, seconds)
-        self._means[bucket] = mean + WEIGHT_OF_NEWEST * (seconds - mean)
+        self._means[self._bucket(batch)].add(seconds)
 
     def seconds(self, batch: int) -> float:
         """Predict a call; 0 for a bucket that was never measured."""
-        return self._means.get(self._bucket(batch), 0.0)
+        return self._means[self._bucket(batch)].seconds
 
     def _bucket(self, batch: int) -> int:
         return next((size for size in self._buckets if size >= batch), self._buckets[-1])

@@ -18,6 +18,7 @@ from serve.delay import LoopDelay
 from serve.device import Device
 from serve.lines import Drawn
 from serve.metrics import Metrics, ModelMetrics
+from serve.moving_mean import MovingMean
 from serve.newest import Newest
 from serve.order import Order
 from serve.settings import Settings
@@ -59,7 +60,7 @@ class Studio:
         self._newest: Newest[list[Picture]] = Newest()
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="encode")
         self.delay = LoopDelay()
-        self._encode_s = 0.0  # moving mean, from pixels to picture
+        self._encoding = MovingMean(WEIGHT_OF_NEWEST)  # from pixels to picture
 
     async def start(self) -> None:
         """Warm the engine up, then open."""
@@ -106,7 +107,7 @@ class Studio:
         deadline_ms = request.deadline_ms or self._deadline_ms
         # So that no address can be taken for a client's id.
         key = f"client {request.client_id}" if request.client_id else f"address {address}"
-        beside_s = self._encode_s + self.delay.of_an_answer
+        beside_s = self._encoding.seconds + self.delay.of_an_answer
         jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3, beside_s=beside_s)
         order = Order(request, jobs)
         for place, job in enumerate(jobs):
@@ -155,7 +156,7 @@ class Studio:
                 drawn.timings,
             )
             encode_s = time.perf_counter() - drawn.at
-            self._encode_s += WEIGHT_OF_NEWEST * (encode_s - self._encode_s)
+            self._encoding.add(encode_s)
             timings = replace(picture.timings, encode_ms=1e3 * encode_s)
             order.put(place, replace(picture, timings=timings))
         except Exception as error:

@@ -95,7 +95,8 @@ def _open(path: Path) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
-        raise InvalidModel(f"{path} cannot be opened on CUDA ({error})") from error
+        reason = " ".join(str(error).split())[:300]
+        raise InvalidModel(f"{path} cannot be opened on CUDA ({reason})") from error
     if PROVIDER not in session.get_providers():
         raise NoGpu("ONNX Runtime finds no CUDA GPU; use --engine onnx")
     return session

@@ -174,3 +174,12 @@ def test_the_document_is_true_and_asks_no_other_host(http: httpx.Client) -> None
     assert "http" not in re.sub(r"https?://127\.0\.0\.1:\d+", "", page.text)
     for path in re.findall(r'(?:src|href)="([^"]+)"', page.text):
         assert http.get(f"/{path}").status_code == 200
+
+
+def test_routes_that_draw_keep_what_all_routes_have(http: httpx.Client) -> None:
+    """They are found without FastAPI's router, which must not show."""
+    assert http.get("/generate?prompt=a").status_code == 200
+    assert http.put("/generate").status_code == 405
+    http.post("/generate", json={"prompt": "a"})
+    told = http.get("/metrics").text
+    assert 'sidestep_http_requests_total{method="POST",route="/generate",status="200"}' in told

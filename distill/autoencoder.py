@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,18 +10,24 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from distill.adversary import Adversary
 from distill.checkpoints import Checkpoint
 from distill.draws import generator
+from distill.interrupts import stop_requests
+from distill.picture_quality import psnr, ssim
 from distill.progress import Progress, save_grid
 from distill.rates import cosine, set_rate
+from sidestep.errors import Stopped
 
 
 @dataclass(frozen=True)
 class AutoencoderOptions:
     """How the autoencoder is built and trained.
 
+    seconds: the training's length where it is shorter than `steps`; 0: no bound
+    adversarial_weight: of a patch discriminator in the second half; 0: none
     latent_noise: where given latents are kept, the largest noise added to them, in their standard
         deviations; the decoder then forgives a generator what an encoder would never write
     """
@@ -35,6 +40,8 @@ class AutoencoderOptions:
     edge_weight: float = 0.5
     latent_noise: float = 0.2
     kl_weight: float = 1e-4
+    seconds: float = 0.0
+    adversarial_weight: float = 0.0
     seed: int = 0
 
 
@@ -81,13 +88,8 @@ def reconstruction_loss(x: Tensor, y: Tensor, *, edge_weight: float) -> Tensor:
     return F.l1_loss(y, x) + F.mse_loss(y, x) + edge_weight * F.l1_loss(edges(y), edges(x))
 
 
-def psnr(x: Tensor, y: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures in [-1, 1]."""
-    return 10 * math.log10(4 / F.mse_loss(x.float(), y.float()).item())
-
-
 def train_autoencoder(
-    pictures: NDArray[np.uint8],
+    pictures: NDArray[np.uint8] | Tensor,
     options: AutoencoderOptions,
     out: Path,
     *,
@@ -96,49 +98,92 @@ def train_autoencoder(
 ) -> AutoencoderKL:
     """Train on `pictures` [N, H, W, 3]; resume from `out/state-*.safetensors` if there is one.
 
+    pictures: fastest where they lie on the device that trains
     keep: scaled latents [N, 4, h, w] of these pictures by another autoencoder. This one then
         learns to write and to read those, so that what was trained on them stays valid and a
         lighter decoder can take the place of a heavier one.
     The returned model's `scaling_factor` is 1 / (standard deviation of the latents).
+    Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
     """
     torch.manual_seed(options.seed)
-    model = new_autoencoder(options, size_px=pictures.shape[1])
+    data = torch.as_tensor(pictures)
+    model = new_autoencoder(options, size_px=data.shape[1])
     # Few channels at full size: on a CPU channels-last costs a quarter more.
     layout = torch.contiguous_format if device == "cpu" else torch.channels_last
     model = model.to(device, memory_format=layout)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=options.learning_rate, weight_decay=1e-4, fused=True
     )
-    state = Checkpoint(out, {"model": model}, {"adamw": optimizer}, asdict(options))
-    data = torch.from_numpy(pictures)
+    adversary = _adversary(options, device)
+    state = _state(out, model, optimizer, adversary, options)
     progress = Progress(out, "autoencoder", first=state.load(), last=options.steps, log_every=50)
-    for step in progress:
-        draw = generator(options.seed, "autoencoder", step)
-        rows = torch.randint(len(data), (options.batch,), generator=draw)
-        x = to_unit(data[rows]).to(device, memory_format=layout).contiguous(memory_format=layout)
-        kept = None if keep is None else keep[rows].to(device)
-        with torch.autocast(x.device.type, torch.bfloat16):
-            y, prior = _reconstruct(model, x, kept, options, draw)
-        reconstruction = reconstruction_loss(x, y.float(), edge_weight=options.edge_weight)
-        (reconstruction + prior).backward()
-        rate = cosine(
-            step, peak=options.learning_rate, warmup=options.warmup_steps, last=options.steps
-        )
-        set_rate(optimizer, rate)
-        optimizer.step()
-        optimizer.zero_grad()
-        losses = {"loss": reconstruction.item(), "prior": prior.item()}
-        progress.report(step, {**losses, "psnr": psnr(x, y.detach())})
-        if step % 250 == 0 or step == options.steps:
-            state.save(step)
-            pairs = [list(to_pictures(x[:10])), list(to_pictures(y[:10].detach()))]
-            save_grid(out / f"reconstructions-{step:06d}.png", pairs)
-    model.eval()
+    progress.within(options.seconds, spent=state.spent())
+    with stop_requests() as stop:
+        for step in progress:
+            draw = generator(options.seed, "autoencoder", step)
+            rows = torch.randint(len(data), (options.batch,), generator=draw)
+            x = to_unit(data[rows.to(data.device)].to(device)).contiguous(memory_format=layout)
+            kept = None if keep is None else keep[rows.to(keep.device)].to(device)
+            with torch.autocast(x.device.type, torch.bfloat16):
+                y, prior = _reconstruct(model, x, kept, options, draw)
+            y = y.float()
+            reconstruction = reconstruction_loss(x, y, edge_weight=options.edge_weight)
+            loss = reconstruction + prior
+            judged = adversary is not None and 2 * step > progress.last
+            if judged:
+                loss = loss + adversary.term(y, reconstruction, model.decoder.conv_out.weight)
+            loss.backward()
+            rate = cosine(
+                step, peak=options.learning_rate, warmup=options.warmup_steps, last=progress.last
+            )
+            set_rate(optimizer, rate)
+            optimizer.step()
+            optimizer.zero_grad()
+            if judged:
+                adversary.update(x, y)
+            if progress.due(step):
+                losses = {"loss": reconstruction.item(), "prior": prior.item()}
+                progress.report(step, {**losses, "psnr": psnr(x, y.detach()).mean().item()})
+            stopping = stop.asked and not progress.final
+            if stopping or progress.save_due():
+                state.save(step, spent=progress.spent)
+                pairs = [list(to_pictures(x[:10])), list(to_pictures(y[:10].detach()))]
+                save_grid(out / f"reconstructions-{step:06d}.png", pairs)
+            if stopping:
+                raise Stopped(step, progress.last, out)
+    return _finish(model.eval(), data, keep, device)
+
+
+def _adversary(options: AutoencoderOptions, device: str) -> Adversary | None:
+    if not options.adversarial_weight:
+        return None
+    return Adversary(
+        weight=options.adversarial_weight, learning_rate=options.learning_rate / 4, device=device
+    )
+
+
+def _state(
+    out: Path,
+    model: AutoencoderKL,
+    optimizer: torch.optim.Optimizer,
+    adversary: Adversary | None,
+    options: AutoencoderOptions,
+) -> Checkpoint:
+    """Name what a checkpoint holds."""
+    modules: dict[str, nn.Module] = {"model": model}
+    optimizers = {"adamw": optimizer}
+    if adversary is not None:
+        modules["adversary"], optimizers["adversary"] = adversary.network, adversary.optimizer
+    return Checkpoint(out, modules, optimizers, asdict(options))
+
+
+def _finish(model: AutoencoderKL, data: Tensor, keep: Tensor | None, device: str) -> AutoencoderKL:
+    """Write into the config how latents are scaled: to unit deviation, or as the kept ones are."""
+    scaling = 1.0
     if keep is None:
-        latents = encode_all(model, pictures[:: max(1, len(pictures) // 1024)], device=device)
-        model.register_to_config(scaling_factor=1 / latents.std().item())
-    else:
-        model.register_to_config(scaling_factor=1.0)  # the kept latents are scaled
+        latents = encode_all(model, data[:: max(1, len(data) // 1024)], device=device)
+        scaling = 1 / latents.std().item()
+    model.register_to_config(scaling_factor=scaling)
     return model
 
 
@@ -164,7 +209,28 @@ def _reconstruct(
 
 
 @torch.no_grad()
-def encode_all(model: AutoencoderKL, pictures: NDArray[np.uint8], *, device: str = "cpu") -> Tensor:
-    """Posterior means of all pictures, fp32 [N, 4, h, w], unscaled."""
-    batches = torch.from_numpy(pictures).split(128)
-    return torch.cat([model.encode(to_unit(b).to(device)).latent_dist.mean.cpu() for b in batches])
+def encode_all(
+    model: AutoencoderKL, pictures: NDArray[np.uint8] | Tensor, *, device: str = "cpu"
+) -> Tensor:
+    """Posterior means of all pictures, fp32 [N, 4, h, w], unscaled, on the CPU."""
+    batches = torch.as_tensor(pictures).split(128)
+    return torch.cat([model.encode(to_unit(b.to(device))).latent_dist.mean.cpu() for b in batches])
+
+
+@torch.no_grad()
+def reconstruction_quality(
+    model: AutoencoderKL, pictures: Tensor, *, device: str = "cpu"
+) -> dict[str, float]:
+    """Measure reconstructions, as 8-bit pictures, of pictures [N, H, W, 3] that were not seen."""
+    levels, similar = [], []
+    for batch in pictures.split(64):
+        x = to_unit(batch.to(device))
+        drawn = torch.from_numpy(to_pictures(model.decode(model.encode(x).latent_dist.mean).sample))
+        y = to_unit(drawn.to(device))
+        levels.append(psnr(x, y))
+        similar.append(ssim(x, y))
+    return {
+        "pictures": float(len(pictures)),
+        "psnr_db": round(torch.cat(levels).mean().item(), 2),
+        "ssim": round(torch.cat(similar).mean().item(), 4),
+    }

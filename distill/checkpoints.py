@@ -48,15 +48,20 @@ class Checkpoint:
         files = _by_step(self.folder)
         return files[max(files)] if files else None
 
-    def save(self, step: int) -> None:
+    def save(self, step: int, *, spent: float = 0.0) -> None:
         """Write everything; older files stay until this one is whole. All processes call it.
 
+        spent: seconds that the run took so far
         Raises InvalidTraining if the file cannot be written.
         """
         tensors = {key: whole(value.detach()) for key, value in self._tensors()}
         if not current().writes:
             return
-        metadata = {"step": str(step), "options": json.dumps(dict(self.options), sort_keys=True)}
+        metadata = {
+            "step": str(step),
+            "spent": str(spent),
+            "options": json.dumps(dict(self.options), sort_keys=True),
+        }
         contiguous = {key: value.cpu().contiguous() for key, value in tensors.items()}
         path = self.folder / f"state-{step:06d}.safetensors"
         try:
@@ -70,6 +75,14 @@ class Checkpoint:
         files = _by_step(self.folder)
         for old in sorted(files)[: -self.keep]:
             files[old].unlink()
+
+    def spent(self) -> float:
+        """Read the seconds that the run took up to the newest file."""
+        path = self.newest()
+        if path is None:
+            return 0.0
+        with safe_open(path, framework="pt") as file:
+            return float((file.metadata() or {}).get("spent", 0.0))
 
     def load(self) -> int:
         """Restore everything from the newest file and return its step; 0 where there is none.
@@ -131,6 +144,11 @@ class Checkpoint:
             raise InvalidTraining(
                 f"{path} belongs to a run with other options: {what}; choose another --out"
             )
+
+
+def last_step(folder: Path) -> int:
+    """Return the step of a run's newest checkpoint; 0 before the first."""
+    return max(_by_step(folder), default=0)
 
 
 def _by_step(folder: Path) -> dict[int, Path]:

@@ -11,8 +11,11 @@ import hashlib
 import torch
 
 
-def generator(seed: int, *labels: int | str) -> torch.Generator:
-    """Return a CPU generator for one purpose, for example `generator(0, "teacher", step)`."""
+def generator(seed: int, *labels: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a generator for one purpose, for example `generator(0, "teacher", step)`.
+
+    device: where it draws; a GPU's numbers are not a CPU's
+    """
     text = "/".join(map(str, (seed, *labels)))
     digest = hashlib.sha256(text.encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big", signed=True))

@@ -50,8 +50,8 @@ def build(out: Path, *, size_px: int = 64) -> list[EmojiSet]:
     try:
         return load(out, size_px=size_px)
     except InvalidData:
-        archives = {source: _fetch(source, out / "packages") for source in SOURCES}
-        subjects = frozenset().union(*map(_read_subjects, archives.values()))
+        archives = {source: fetch(source, out / "packages") for source in SOURCES}
+        subjects = frozenset().union(*map(read_subjects, archives.values()))
         return [
             _build_set(source, archive, subjects, _shard(out, source, size_px))
             for source, archive in archives.items()
@@ -74,10 +74,9 @@ def _build_set(source: Source, archive: Path, subjects: Set[str], shard: Path) -
         except InvalidData:
             shard.unlink()  # damaged or from an older version: rendered again below
     size_px = int(shard.stem.rsplit("-", 1)[1])
-    icons = _read_json(archive, "icons.json")
-    visible = (name for name, icon in icons["icons"].items() if not icon.get("hidden"))
-    names = kept_names(visible, subjects)
-    svgs = [_svg(icons, name) for name in names]
+    icons = read_json(archive, "icons.json")
+    names = visible_subjects(icons, subjects)
+    svgs = [svg_of(icons, name) for name in names]
     with ProcessPoolExecutor() as pool:
         rows = pool.map(_render, svgs, [size_px] * len(svgs), chunksize=32)
         pictures = np.stack(list(tqdm(rows, source.style, total=len(svgs), unit="picture")))
@@ -102,7 +101,14 @@ def _read_set(source: Source, shard: Path) -> EmojiSet:
         raise InvalidData(f"{shard} is damaged ({error}); delete it and build again") from error
 
 
-def _fetch(source: Source, folder: Path) -> Path:
+def visible_subjects(icons: dict[str, Any], subjects: Set[str]) -> list[str]:
+    """Choose the icons of one package that are learned, sorted."""
+    return kept_names(
+        (name for name, icon in icons["icons"].items() if not icon.get("hidden")), subjects
+    )
+
+
+def fetch(source: Source, folder: Path) -> Path:
     """Bring one package from npm unless it is here already; its checksum is checked either way."""
     archive = folder / source.archive
     if not archive.exists():
@@ -132,7 +138,8 @@ def _identity(source: Source) -> str:
     return f"{source.package}@{source.version}: {', '.join(CATEGORIES)}"
 
 
-def _read_json(archive: Path, name: str) -> dict[str, Any]:
+def read_json(archive: Path, name: str) -> Any:
+    """Read a JSON file of a package; raises InvalidData if it is not there."""
     with tarfile.open(archive) as tar:
         try:
             member = tar.extractfile(f"package/{name}")
@@ -140,17 +147,17 @@ def _read_json(archive: Path, name: str) -> dict[str, Any]:
             member = None
         if member is None:
             raise InvalidData(f"{archive} holds no package/{name}")
-        value: dict[str, Any] = json.load(member)
-        return value
+        return json.load(member)
 
 
-def _read_subjects(archive: Path) -> frozenset[str]:
+def read_subjects(archive: Path) -> frozenset[str]:
     """Read which icons are of our categories; a package may have no categories."""
-    categories = _read_json(archive, "metadata.json").get("categories", {})
+    categories = read_json(archive, "metadata.json").get("categories", {})
     return frozenset(name for category in CATEGORIES for name in categories.get(category, ()))
 
 
-def _svg(icons: dict[str, Any], name: str) -> str:
+def svg_of(icons: dict[str, Any], name: str) -> str:
+    """Return an icon of a package as a whole SVG."""
     icon = icons["icons"][name]
     width, height = (icon.get(side, icons[side]) for side in ("width", "height"))
     return (
@@ -161,12 +168,18 @@ def _svg(icons: dict[str, Any], name: str) -> str:
 
 def _render(svg: str, size_px: int) -> NDArray[np.uint8]:
     """Draw an SVG on white; uint8 [size, size, 3]."""
+    page = Image.new("RGBA", (size_px, size_px), "white")
+    page.alpha_composite(Image.fromarray(render(svg, size_px)))
+    return np.asarray(page.convert("RGB"))
+
+
+def render(svg: str, size_px: int) -> NDArray[np.uint8]:
+    """Draw an SVG on nothing; uint8 [size, size, 4], the last channel its opacity."""
     try:
         import resvg_py
     except ImportError as error:
         raise BackendUnavailable("resvg-py", "data") from error
     png = resvg_py.svg_to_bytes(svg_string=svg, width=size_px, height=size_px)
     drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-    page = Image.new("RGBA", (size_px, size_px), "white")
-    page.alpha_composite(drawn.resize((size_px, size_px)) if drawn.size != page.size else drawn)
-    return np.asarray(page.convert("RGB"))
+    size = (size_px, size_px)
+    return np.asarray(drawn if drawn.size == size else drawn.resize(size))

@@ -59,6 +59,16 @@ SOURCES = (
     ),
 )
 
+# The keywords of every emoji, from which synonyms are taken.
+KEYWORDS = Source(
+    style="",
+    package="emojibase-data",
+    version="17.0.0",
+    sha256="d01d0e2ca4e22cb402679532155342c71e2e871f25c32223c013b8b166ebdf5a",
+    licence="MIT",
+    author="Miles Johnson (Emojibase)",
+)
+
 # What people ask for and 64 pixels can show. People, symbols and flags are left out, so that a
 # small network's capacity goes to the rest: they are half of all emoji, and differ in details
 # below a latent's resolution.

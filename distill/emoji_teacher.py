@@ -1,14 +1,17 @@
 """Train the embedded model's teacher from nothing: data, tokenizer, autoencoder, text and UNet.
 
 OUT/autoencoder/, OUT/teacher/   states, logs and grids of the two trainings
-OUT/latents.safetensors          the data set, encoded once
+OUT/latents.safetensors          the pictures, encoded once, and OUT/captions.json beside it
 OUT/lighter/                     a lighter autoencoder of the same latents, where one is asked for
 OUT/prompts.txt                  every caption, the prompts that SiD-LSG trains on
 OUT/model/                       the finished teacher, in the diffusers layout
+
+What is finished is not done again, so that the same command goes on where it stopped.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,17 +24,26 @@ from safetensors.torch import load_file, save_file
 
 from distill import emoji_data
 from distill.architectures import SCHEDULE
-from distill.autoencoder import AutoencoderOptions, encode_all, train_autoencoder
+from distill.autoencoder import (
+    AutoencoderOptions,
+    encode_all,
+    reconstruction_quality,
+    train_autoencoder,
+)
 from distill.captions import train_bpe
-from distill.emoji_data import EmojiSet
+from distill.emoji_bundle import read_bundle
+from distill.emoji_pictures import Amounts, TrainingPictures, make_pictures
 from distill.emoji_sources import caption, styled
 from distill.folders import (
     TRAINING,
     Teacher,
     load_teacher,
+    read_network,
     read_training,
+    save_network,
     write_teacher,
 )
+from distill.held_out import held_out
 from distill.processes import current
 from distill.teacher import (
     CaptionedLatents,
@@ -40,18 +52,22 @@ from distill.teacher import (
     new_unet,
     train_teacher,
 )
-from sidestep.files import atomic_path, write_bytes, write_json
+from sidestep.files import atomic_folder, atomic_path, write_bytes, write_json
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
 
-TOKENS = 24  # the longest caption has 12
+TOKENS = 24
 VOCABULARY = 4096
+CAPTIONS, QUALITY = "captions.json", "quality.json"
+SHARES = (0.55, 0.2, 0.25)  # of plain, recoloured and composed pictures in what the teacher sees
 
 
 @dataclass(frozen=True)
 class EmojiTeacherOptions:
     """The two trainings, the picture size in pixels, and the run to go on from.
 
+    size_px: of the pictures, where a folder holds them in several sizes
+    amounts: how many pictures are made from a bundle's
     start_from: a teacher's or a student's folder; its tokenizer and autoencoder are taken over,
         and its teacher is where this one starts
     lighter: a second autoencoder that learns the first one's latents and replaces it at the end
@@ -62,6 +78,7 @@ class EmojiTeacherOptions:
     size_px: int = 64
     start_from: Path | None = None
     lighter: AutoencoderOptions | None = None
+    amounts: Amounts = Amounts()
 
 
 def train_emoji_teacher(
@@ -69,26 +86,15 @@ def train_emoji_teacher(
 ) -> Path:
     """Train everything that `out` does not hold yet; returns the teacher's folder.
 
+    data: the file of `sidestep data bundle`, or the folder of `sidestep data emoji`
     Under torchrun the first process makes the tokenizer, autoencoder and latents while the others
     wait; then all train the teacher, each on its rows of every batch.
     """
     processes = current()
-    sets = emoji_data.load(data, size_px=options.size_px)
-    plain = [caption(name) for part in sets for name in part.names]
-    with_style = [styled(caption(name), part.style) for part in sets for name in part.names]
     if processes.writes:
-        prompts = sorted({*plain, *with_style})
-        write_bytes(out / "prompts.txt", ("\n".join(prompts) + "\n").encode())
-        _tokenizer(with_style, out / "tokenizer", options)
-        _autoencoder(sets, out / "autoencoder", options, device)
-        _latents(sets, out, device)
-        _lighter(sets, out, options.lighter, device)
+        _prepare(data, out, options, device)
     processes.wait()
-    tokenizer = PromptTokenizer(out / "tokenizer", length=TOKENS)
-    latents = load_file(out / "latents.safetensors")["latents"]
-    ids = torch.from_numpy(np.stack([tokenizer(plain), tokenizer(with_style)], axis=1))
-    captioned = CaptionedLatents(latents, ids, torch.from_numpy(tokenizer.encode("").ids))
-
+    captioned = _captioned(out)
     torch.manual_seed(options.teacher.seed)
     if options.start_from:
         before = load_teacher(options.start_from)
@@ -96,8 +102,9 @@ def train_emoji_teacher(
             net.train().requires_grad_(True) for net in (before.text_encoder, before.unet)
         )
     else:
-        text = new_text_encoder(options.teacher, vocabulary=tokenizer.end + 1, length=TOKENS)
-        unet = new_unet(options.teacher, latent_size=latents.shape[-1])
+        end = int(captioned.empty.max())  # the end token, which pads, is the vocabulary's last
+        text = new_text_encoder(options.teacher, vocabulary=end + 1, length=TOKENS)
+        unet = new_unet(options.teacher, latent_size=captioned.latents.shape[-1])
     text, unet = train_teacher(
         (text.to(device), unet.to(device, memory_format=torch.channels_last)),
         captioned,
@@ -106,11 +113,54 @@ def train_emoji_teacher(
         out / "teacher",
     )
     if processes.writes:
-        vae = _read_autoencoder(out / ("lighter" if options.lighter else "autoencoder"))
-        write_teacher(out / "model", Teacher(text, unet, vae, out / "tokenizer", SCHEDULE))
-        write_json(out / "model" / TRAINING, _training(options, len(latents)))
+        vae = read_autoencoder(out / ("lighter" if options.lighter else "autoencoder"))
+        networks = (text.cpu(), unet.cpu(), vae)
+        write_teacher(out / "model", Teacher(*networks, out / "tokenizer", SCHEDULE))
+        write_json(out / "model" / TRAINING, _training(options, len(captioned.latents)))
     processes.wait()
     return out / "model"
+
+
+def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -> None:
+    """Make tokenizer, autoencoders, latents and captions, as far as they are not there."""
+    finished = ["latents.safetensors", CAPTIONS, "prompts.txt", "tokenizer/vocab.json"]
+    if options.lighter:
+        finished.append("lighter/vae/config.json")
+    if all((out / file).exists() for file in finished):
+        return
+    pictures = read_pictures(data, options, device)
+    texts = sorted({text for captions in pictures.captions for text in captions})
+    write_bytes(out / "prompts.txt", ("\n".join(texts) + "\n").encode())
+    _tokenizer(texts, out / "tokenizer", options)
+    _autoencoder(pictures, out / "autoencoder", options, device)
+    _latents(pictures, out, device)
+    _lighter(pictures, out, options.lighter, device)
+
+
+def read_pictures(data: Path, options: EmojiTeacherOptions, device: str) -> TrainingPictures:
+    """Read a data set onto a device; a bundle also gives recoloured and composed pictures."""
+    if data.is_file():
+        bundle = read_bundle(data)
+        held = held_out(bundle.words)
+        seed = options.teacher.seed
+        return make_pictures(bundle, held, options.amounts, seed=seed, device=device)
+    sets = emoji_data.load(data, size_px=options.size_px)
+    pictures = torch.from_numpy(np.concatenate([part.pictures for part in sets])).to(device)
+    captions = [
+        [caption(name), styled(caption(name), part.style)] for part in sets for name in part.names
+    ]
+    return TrainingPictures(pictures, captions, (len(pictures), 0, 0), pictures[:0])
+
+
+def _captioned(out: Path) -> CaptionedLatents:
+    """Read what the teacher is trained on."""
+    tokenizer = PromptTokenizer(out / "tokenizer", length=TOKENS)
+    told = json.loads((out / CAPTIONS).read_text(encoding="utf-8"))
+    latents = load_file(out / "latents.safetensors")["latents"]
+    rows = [[tokenizer.encode(text).ids for text in captions] for captions in told["captions"]]
+    empty = torch.from_numpy(tokenizer.encode("").ids)
+    ids = torch.from_numpy(np.array(rows))
+    return CaptionedLatents(latents, ids, empty, tuple(told["groups"]), SHARES)
 
 
 def _training(options: EmojiTeacherOptions, pictures: int) -> dict[str, Any]:
@@ -131,36 +181,46 @@ def _tokenizer(captions: list[str], out: Path, options: EmojiTeacherOptions) -> 
 
 
 def _autoencoder(
-    sets: list[EmojiSet], out: Path, options: EmojiTeacherOptions, device: str
+    pictures: TrainingPictures, out: Path, options: EmojiTeacherOptions, device: str
 ) -> None:
     if options.start_from:
         shutil.copytree(options.start_from / "vae", out / "vae", dirs_exist_ok=True)
     elif not (out / "vae" / "config.json").exists():
-        pictures = np.concatenate([part.pictures for part in sets])
-        vae = train_autoencoder(pictures, options.autoencoder, out, device=device)
-        vae.save_pretrained(out / "vae")
+        vae = train_autoencoder(pictures.pictures, options.autoencoder, out, device=device)
+        _write_autoencoder(vae, out, pictures, device)
 
 
-def _latents(sets: list[EmojiSet], out: Path, device: str) -> None:
+def _latents(pictures: TrainingPictures, out: Path, device: str) -> None:
     path = out / "latents.safetensors"
     if not path.exists():
-        vae = _read_autoencoder(out / "autoencoder").to(device)
-        parts = [encode_all(vae, part.pictures, device=device) for part in sets]
-        scaled = torch.cat(parts) * vae.config.scaling_factor
+        vae = read_autoencoder(out / "autoencoder").to(device)
+        scaled = encode_all(vae, pictures.pictures, device=device) * vae.config.scaling_factor
+        told = {"captions": pictures.captions, "groups": pictures.groups}
+        write_json(out / CAPTIONS, told)
         with atomic_path(path) as temporary:
             save_file({"latents": scaled.contiguous()}, temporary)
 
 
 def _lighter(
-    sets: list[EmojiSet], out: Path, options: AutoencoderOptions | None, device: str
+    pictures: TrainingPictures, out: Path, options: AutoencoderOptions | None, device: str
 ) -> None:
     if options and not (out / "lighter" / "vae" / "config.json").exists():
-        pictures = np.concatenate([part.pictures for part in sets])
-        keep = load_file(out / "latents.safetensors")["latents"]
-        vae = train_autoencoder(pictures, options, out / "lighter", keep=keep, device=device)
-        vae.save_pretrained(out / "lighter" / "vae")
+        keep = load_file(out / "latents.safetensors")["latents"].to(device)
+        data = pictures.pictures
+        vae = train_autoencoder(data, options, out / "lighter", keep=keep, device=device)
+        _write_autoencoder(vae, out / "lighter", pictures, device)
 
 
-def _read_autoencoder(out: Path) -> AutoencoderKL:
-    vae = AutoencoderKL.from_pretrained(out / "vae", local_files_only=True, use_safetensors=True)
-    return vae.eval().requires_grad_(False)
+def _write_autoencoder(
+    vae: AutoencoderKL, out: Path, pictures: TrainingPictures, device: str
+) -> None:
+    """Write a trained autoencoder, whole or not at all, and how well it does on unseen pictures."""
+    if len(pictures.held_out):
+        write_json(out / QUALITY, reconstruction_quality(vae, pictures.held_out, device=device))
+    with atomic_folder(out / "vae") as new:
+        save_network(vae.cpu(), new)
+
+
+def read_autoencoder(out: Path) -> AutoencoderKL:
+    """Read the autoencoder of a stage's folder, frozen."""
+    return read_network(AutoencoderKL, out / "vae")

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import json
+import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 
-from distill.autoencoder import to_pictures
 from distill.emoji_sources import SOURCES
-from distill.folders import Teacher, load_teacher
+from distill.many_steps import TEACHER_STEPS, ManyStepTeacher
 from distill.progress import save_grid
-from distill.sampling import sample_ddim
-from distill.student import encode_texts
 from sidestep.files import write_bytes
 from sidestep.generator import Generator
 from sidestep.images import decode
-from sidestep.model_folder import CERTIFICATE, ModelFolder
-from sidestep.noise import latent_noise
-from sidestep.tokenizer import PromptTokenizer
+from sidestep.model_folder import CERTIFICATE, ModelFolder, write_card
 
-TEACHER_STEPS = 50
+LIMITS = (
+    'It knows emoji by their names, in English, with an optional style word ("red apple, noto"): '
+    "about a thousand subjects in four styles, and no people, symbols or flags. It cannot count or "
+    "compose two things. A student is no better than its teacher."
+)
 
 
 def write_model_card(folder: ModelFolder) -> Path:
     """Draw the examples at seed 0 by student and teacher, and write `README.md` beside the grid.
 
+    The model's own card gains its styles and limits, which the page shows.
     The teacher takes 50 DDIM steps at the guidance scale that `distill.measure` found.
     """
     guidance_scale = folder.card.quality["teacher_guidance"]
@@ -38,33 +38,17 @@ def write_model_card(folder: ModelFolder) -> Path:
     student = [decode(p.data) for p in generator.draw(prompts, [0] * len(prompts))]
     teacher = draw_teacher(folder.path, prompts, guidance_scale=guidance_scale)
     save_grid(folder.path / "samples.png", [student, list(teacher)])
+    styles = tuple(source.style for source in SOURCES)
+    folder = write_card(folder.path, replace(folder.card, styles=styles, limits=LIMITS))
     path = folder.path / "README.md"
     write_bytes(path, _text(folder, guidance_scale).encode())
     return path
 
 
-@torch.no_grad()
 def draw_teacher(path: Path, prompts: list[str], *, guidance_scale: float) -> NDArray[np.uint8]:
     """Draw prompts at seed 0 with the teacher that a model folder carries: [B, H, W, 3]."""
-    teacher = load_teacher(path)
-    tokenizer = PromptTokenizer(teacher.tokenizer, length=teacher.tokens)
-    texts = tuple(encode_texts(teacher, tokenizer, part, "cpu") for part in (prompts, [""]))
-    noise = torch.from_numpy(latent_noise([0] * len(prompts), teacher.latent_shape))
-    x0 = sample_ddim(
-        teacher.unet,
-        _ddim(teacher),
-        noise,
-        (texts[0], texts[1]),
-        steps=TEACHER_STEPS,
-        guidance_scale=guidance_scale,
-    )
-    return to_pictures(teacher.vae.decode(x0 / teacher.vae.config.scaling_factor).sample)
-
-
-def _ddim(teacher: Teacher) -> DDIMScheduler:
-    return DDIMScheduler(
-        **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
-    )
+    teacher = ManyStepTeacher(path)
+    return teacher.draw(prompts, [0] * len(prompts), guidance_scale=guidance_scale)
 
 
 def _text(folder: ModelFolder, guidance_scale: float) -> str:
@@ -117,9 +101,7 @@ The weights are under Apache-2.0. The training pictures, rendered on white and c
 
 ## Limits
 
-It knows emoji by their names, in English, with an optional style word ("red apple, noto"): about a
-thousand subjects in four styles, and no people, symbols or flags. It cannot count or compose two
-things. A student is no better than its teacher.
+{textwrap.fill(LIMITS, 100)}
 """
 
 

@@ -6,6 +6,7 @@ where AdamW's rises. Embeddings, norms, biases and the outermost convolutions st
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -36,34 +37,46 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every parameter that has a gradient."""
+        """Update every parameter that has a gradient; those of one shape together.
+
+        A small network has hundreds of matrices of a few shapes, and a GPU is slow at many small
+        products.
+        """
         for group in self.param_groups:
+            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._update(parameter, group)
+                    alike[parameter.shape].append(parameter)
+            for parameters in alike.values():
+                self._update(parameters, group)
 
-    def _update(self, parameter: nn.Parameter, group: Mapping[str, Any]) -> None:
-        gradient, rate, beta = parameter.grad, group["lr"], group["momentum"]
-        assert gradient is not None
-        state = self.state[parameter]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(gradient, 1 - beta)
-        direction = gradient.lerp(state["momentum"], beta).flatten(1)
-        update = orthogonal(direction) * (0.2 * max(direction.shape) ** 0.5)
-        parameter.mul_(1 - rate * group["decay"]).sub_(update.view_as(parameter), alpha=rate)
+    def _update(self, parameters: list[nn.Parameter], group: Mapping[str, Any]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        rate, beta = group["lr"], group["momentum"]
+        for parameter in parameters:
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - beta)
+        directions = torch.stack(
+            [g.lerp(m, beta).flatten(1) for g, m in zip(gradients, momenta, strict=True)]
+        )
+        updates = orthogonal(directions) * (0.2 * max(directions.shape[1:]) ** 0.5)
+        shape = parameters[0].shape
+        torch._foreach_mul_(parameters, 1 - rate * group["decay"])
+        torch._foreach_sub_(parameters, [u.reshape(shape) for u in updates], alpha=rate)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """Bring every singular value of `matrix` near 1, by five Newton-Schulz steps in bf16."""
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
+def orthogonal(matrices: Tensor) -> Tensor:
+    """Bring every singular value of [..., n, m] near 1, by five Newton-Schulz steps in bf16."""
+    x = matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
     x = x.mT if tall else x
-    x = x / (x.norm() + 1e-7)
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(5):
         gram = x @ x.mT
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    result: Tensor = (x.mT if tall else x).to(matrix.dtype)
+    result: Tensor = (x.mT if tall else x).to(matrices.dtype)
     return result
 
 

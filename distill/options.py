@@ -11,6 +11,7 @@ from distill.settings import check, setting
 # What does not change the weights that a run arrives at: a resume may change it.
 FREE = (
     "iterations",
+    "seconds",
     "per_device_batch",
     "recompute",
     "compile",
@@ -30,10 +31,13 @@ class DistillOptions:
 
     guidance: Guidance = field(default_factory=lambda: strategy("lsg", 2))
     init_timestep: int = setting(
-        625, "Timestep of the generator's one evaluation.", at_least=1, at_most=998
+        625, "Timestep of the generator's one evaluation.", at_least=0, at_most=999
     )
     iterations: int = setting(
         600, "Updates of the generator, each after one of the fake score.", at_least=1
+    )
+    seconds: float = setting(
+        0.0, "End after this long where `iterations` take longer; 0: no bound.", at_least=0.0
     )
     batch: int = setting(64, "Images per update, over all devices.", at_least=1)
     per_device_batch: int = setting(

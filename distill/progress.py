@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,12 +12,15 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from distill.processes import current
+from sidestep.errors import InvalidTraining
 from sidestep.files import atomic_path
+
+SAVE_EVERY_S = 60.0
 
 
 class Progress:
@@ -41,6 +45,18 @@ class Progress:
         self._shown = current().writes
         self._folder, self._images = folder, images
         self._name, self._first, self._last, self._every = name, first, last, log_every
+        self._seconds, self._began = 0.0, time.monotonic()
+        self._saved, self._step, self.final = time.monotonic(), first, False
+
+    def within(self, seconds: float, *, spent: float) -> Progress:
+        """End after `seconds` where `last` steps take longer; `spent` of them are over already.
+
+        Raises InvalidTraining with several processes, whose clocks would part them.
+        """
+        if seconds and current().count > 1:
+            raise InvalidTraining("--seconds works with one process; set the number of steps")
+        self._seconds, self._began = seconds, time.monotonic() - spent
+        return self
 
     def __iter__(self) -> Iterator[int]:
         """Yield each step's number, counted from 1."""
@@ -56,13 +72,39 @@ class Progress:
             ) as self._bar,
             SummaryWriter(str(self._folder)) if self._shown else nullcontext() as self._board,
         ):
-            for step in range(self._first + 1, self._last + 1):
-                yield step
+            over = self._first >= self._last or 0 < self._seconds <= self.spent
+            while not (over or self.final):
+                self._step += 1
+                late = 0 < self._seconds <= self.spent
+                self.final = late or self._step == self._last
+                yield self._step
+                self._bar.total = self.last * each
                 self._bar.update(each)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that this run took so far, in all its parts."""
+        return time.monotonic() - self._began
+
+    @property
+    def last(self) -> int:
+        """The last step, as far as is known: where time is the bound, from the pace so far."""
+        if self.final:
+            return self._step
+        if not self._seconds or self._step == 0:
+            return self._last
+        return min(self._last, max(self._step, int(self._step * self._seconds / self.spent)))
 
     def due(self, step: int) -> bool:
         """Whether `report` shows this step: every `log_every` steps and at the end."""
-        return step % self._every == 0 or step == self._last
+        return step % self._every == 0 or self.final
+
+    def save_due(self) -> bool:
+        """Whether this step's state is to be saved: the last's, and one each `SAVE_EVERY_S`."""
+        if not self.final and time.monotonic() - self._saved < SAVE_EVERY_S:
+            return False
+        self._saved = time.monotonic()
+        return True
 
     def report(self, step: int, values: Mapping[str, float]) -> None:
         """Show and log the numbers of this step, if it is due."""
@@ -89,14 +131,27 @@ def memory_gib() -> float:
     return float(psutil.Process().memory_info().rss / 2**30)
 
 
-def save_grid(path: Path, rows: Sequence[Sequence[NDArray[np.uint8]]], *, gap_px: int = 2) -> None:
-    """Write rows of equally large pictures [H, W, 3] as one PNG on white."""
+def save_grid(
+    path: Path,
+    rows: Sequence[Sequence[NDArray[np.uint8]]],
+    *,
+    gap_px: int = 2,
+    labels: Sequence[str] = (),
+) -> None:
+    """Write rows of equally large pictures [H, W, 3] as one PNG on white, each after its label."""
     height, width, _ = rows[0][0].shape
     columns = max(map(len, rows))
-    size = (columns * (width + gap_px) - gap_px, len(rows) * (height + gap_px) - gap_px)
+    font = ImageFont.load_default(size=max(10.0, height / 5))
+    left = round(max((font.getlength(f"{label}  ") for label in labels), default=0))
+    size = (left + columns * (width + gap_px) - gap_px, len(rows) * (height + gap_px) - gap_px)
     page = Image.new("RGB", size, "white")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
-            page.paste(Image.fromarray(picture), (x * (width + gap_px), y * (height + gap_px)))
+            page.paste(
+                Image.fromarray(picture), (left + x * (width + gap_px), y * (height + gap_px))
+            )
+    for y, label in enumerate(labels):
+        middle = y * (height + gap_px) + height // 2
+        ImageDraw.Draw(page).text((0, middle), label, fill="black", font=font, anchor="lm")
     with atomic_path(path) as temporary:
         page.save(temporary, "PNG")

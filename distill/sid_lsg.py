@@ -5,6 +5,7 @@ theta: the generator   psi: the fake score   phi: the teacher, frozen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,75 @@ class Run:
     on_checkpoint: Callable[[int, Network], None] = lambda step, student: None
 
 
+class Distillation:
+    """The networks of Algorithm 1 and one update of each of them."""
+
+    def __init__(
+        self,
+        teacher: UNet2DConditionModel,
+        texts: Texts,
+        schedule: NoiseSchedule,
+        options: DistillOptions,
+    ) -> None:
+        """Copy `teacher`, which is left as it is, to the device of `texts`."""
+        device = texts.null_text.device
+        self.options, self.schedule, self.guidance = options, schedule, options.guidance
+        self.samples = Samples(texts, _latent_shape(teacher), options.seed)
+        self.passes = current().passes(options.batch, options.per_device_batch)
+        self.theta = Trained(prepare(_trainable(teacher, device), options), options, clip=True)
+        self.psi = Trained(prepare(_trainable(teacher, device), options), options)
+        phi = ema.average_of(teacher).to(device)
+        self.phi = Scoring(prepare(phi, options), PRECISIONS[options.precision])
+        self.average: Scoring | None = None
+        if options.ema_half_life:
+            average = ema.average_of(teacher).to(device)
+            prepare(average, options, weights=torch.float32)
+            self.average = Scoring(average, PRECISIONS["fp32"])
+        self.tally = Tally(elements=math.prod(self.samples.latent_shape))
+
+    @property
+    def student(self) -> Scoring:
+        """What the distillation makes: the generator's average, or the generator without one."""
+        return self.average or self.theta
+
+    def update(self, step: int) -> None:
+        """Update psi, theta and the average, each once; `step` counts from 1."""
+        samples, schedule, guidance = self.samples, self.schedule, self.guidance
+        theta, psi, passes = self.theta, self.psi, self.passes
+        empty = EMPTY_PROMPTS if guidance.drops_prompts else 0.0
+
+        # The fake score learns what the generator draws now (equation 7).
+        for rows in passes:
+            draw = samples.draw("fake", step, rows, empty=empty)
+            with torch.no_grad():
+                x_g = one_step(theta, schedule, draw.z, draw.text)
+            losses = fake_score_losses(psi, schedule, samples.noisy(draw, x_g), guidance)
+            psi.backward(losses.mean() / len(passes), last=rows is passes[-1])
+            self.tally.add("fake", losses)
+        psi.update()
+
+        # The generator moves to where teacher and fake score agree (equations 8 and 9).
+        with psi.frozen():
+            for rows in passes:
+                draw = samples.draw("generator", step, rows)
+                x_g = one_step(theta, schedule, draw.z, draw.text)
+                batch = samples.noisy(draw, x_g)
+                losses = generator_losses(psi, self.phi, schedule, batch, guidance)
+                theta.backward(losses.mean() / len(passes), last=rows is passes[-1])
+                self.tally.add("generator", losses)
+        theta.update()
+
+        # Its average is the student (section 4).
+        if self.average is not None:
+            options = self.options
+            beta = ema.half_life_beta(
+                (step - 1) * options.batch,
+                batch=options.batch,
+                half_life_images=options.ema_half_life,
+            )
+            ema.update(self.average.unet, theta.unet, beta=beta)
+
+
 def distil(
     teacher: UNet2DConditionModel,
     texts: Texts,
@@ -62,30 +132,10 @@ def distil(
 
     Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
     """
-    guidance, processes = options.guidance, current()
-    passes = processes.passes(options.batch, options.per_device_batch)
-    theta, psi, phi = _networks(teacher, options, texts.null_text.device)
-    average = None
-    if options.ema_half_life:
-        average = ema.average_of(teacher).to(texts.null_text.device)
-        prepare(average, options, weights=torch.float32)
-    student = theta if average is None else Scoring(average, PRECISIONS["fp32"])
-    trained = {"theta": theta, "psi": psi}
-    averaged = {} if average is None else {"average": student}
-    state = Checkpoint(
-        run.folder,
-        {name: part.unet for name, part in {**trained, **averaged}.items()},
-        {name: part.adam for name, part in trained.items()},
-        {**options.identity, **run.identity},
-        {name: part.scaler for name, part in trained.items() if part.scaler.is_enabled()},
-        options.keep_checkpoints,
-    )
-    samples = Samples(texts, _latent_shape(teacher), options.seed)
-    watched = samples.draw("watch", 0, WATCHED)
-    watch = Watch(schedule, samples.noisy(watched, watched.z), guidance)
-    tally = Tally(elements=watched.z[0].numel())
-    empty = EMPTY_PROMPTS if guidance.drops_prompts else 0.0
-
+    work = Distillation(teacher, texts, schedule, options)
+    state = _checkpoint(work, run)
+    watched = work.samples.draw("watch", 0, WATCHED)
+    watch = Watch(schedule, work.samples.noisy(watched, watched.z), options.guidance)
     progress = Progress(
         run.folder,
         "SiD-LSG",
@@ -94,65 +144,40 @@ def distil(
         log_every=LOG_EVERY,
         images=options.batch,
     )
+    progress.within(options.seconds, spent=state.spent())
     with stop_requests() as stop:
         for step in progress:
-            # The fake score learns what the generator draws now (equation 7).
-            for rows in passes:
-                draw = samples.draw("fake", step, rows, empty=empty)
-                with torch.no_grad():
-                    x_g = one_step(theta, schedule, draw.z, draw.text)
-                losses = fake_score_losses(psi, schedule, samples.noisy(draw, x_g), guidance)
-                psi.backward(losses.mean() / len(passes), last=rows is passes[-1])
-                tally.add("fake", losses)
-            psi.update()
-
-            # The generator moves to where teacher and fake score agree (equations 8 and 9).
-            with psi.frozen():
-                for rows in passes:
-                    draw = samples.draw("generator", step, rows)
-                    x_g = one_step(theta, schedule, draw.z, draw.text)
-                    batch = samples.noisy(draw, x_g)
-                    losses = generator_losses(psi, phi, schedule, batch, guidance)
-                    theta.backward(losses.mean() / len(passes), last=rows is passes[-1])
-                    tally.add("generator", losses)
-            theta.update()
-
-            # Its average is the student (section 4).
-            if average is not None:
-                beta = ema.half_life_beta(
-                    (step - 1) * options.batch,
-                    batch=options.batch,
-                    half_life_images=options.ema_half_life,
-                )
-                ema.update(average, theta.unet, beta=beta)
-
+            work.update(step)
             stopping = False
-            if progress.due(step) or processes.count == 1:
-                stopping = processes.any(stop.asked)
+            if progress.due(step) or current().count == 1:
+                stopping = current().any(stop.asked)
             if progress.due(step):
-                progress.report(step, tally.drain())
-            if stopping or step % options.checkpoint_every == 0 or step == options.iterations:
-                state.save(step)
-                progress.log(step, watch.measure(student, psi, phi))
-                run.on_checkpoint(step, student)
-            if stopping and step < options.iterations:
-                raise Stopped(step, options.iterations, run.folder)
-    return whole_unet(student.unet)
+                progress.report(step, work.tally.drain())
+            if stopping or step % options.checkpoint_every == 0 or progress.final:
+                state.save(step, spent=progress.spent)
+                progress.log(step, watch.measure(work.student, work.psi, work.phi))
+                run.on_checkpoint(step, work.student)
+            if stopping and not progress.final:
+                raise Stopped(step, progress.last, run.folder)
+    return whole_unet(work.student.unet)
 
 
-def _networks(
-    teacher: UNet2DConditionModel, options: DistillOptions, device: torch.device
-) -> tuple[Trained, Trained, Scoring]:
-    """Copy the teacher three times: as theta and psi, which are trained, and as phi."""
-    copies = [ema.average_of(teacher).to(device) for _ in range(3)]
-    for copy in copies[:2]:
-        copy.train().requires_grad_(True)
-    theta, psi, phi = (prepare(copy, options) for copy in copies)
-    return (
-        Trained(theta, options, clip=True),
-        Trained(psi, options),
-        Scoring(phi, PRECISIONS[options.precision]),
+def _checkpoint(work: Distillation, run: Run) -> Checkpoint:
+    trained = {"theta": work.theta, "psi": work.psi}
+    averaged = {} if work.average is None else {"average": work.average}
+    return Checkpoint(
+        run.folder,
+        {name: part.unet for name, part in {**trained, **averaged}.items()},
+        {name: part.adam for name, part in trained.items()},
+        {**work.options.identity, **run.identity},
+        {name: part.scaler for name, part in trained.items() if part.scaler.is_enabled()},
+        work.options.keep_checkpoints,
     )
+
+
+def _trainable(teacher: UNet2DConditionModel, device: torch.device) -> UNet2DConditionModel:
+    copy: UNet2DConditionModel = ema.average_of(teacher).to(device)
+    return copy.train().requires_grad_(True)
 
 
 def _latent_shape(unet: UNet2DConditionModel) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from distill.autoencoder import to_pictures
+from distill.checkpoints import last_step
 from distill.folders import Teacher, load_teacher, read_training, write_student
 from distill.losses import Network, one_step
 from distill.options import DistillOptions
@@ -84,7 +85,7 @@ def distil_folder(
         image_size=teacher.image_size,
         tokens=teacher.tokens,
         schedule={**teacher.schedule, "init_timestep": options.init_timestep},
-        recipe=_recipe(options, len(prompts), teacher_folder),
+        recipe=_recipe(options, len(prompts), teacher_folder, last_step(out)),
         examples=examples,
     )
     processes = current()
@@ -146,11 +147,14 @@ def _hash_unet(unet: UNet2DConditionModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def _recipe(options: DistillOptions, prompts: int, teacher: Path) -> dict[str, Any]:
+def _recipe(
+    options: DistillOptions, prompts: int, teacher: Path, iterations: int
+) -> dict[str, Any]:
     return {
         "method": "SiD-LSG",
         "prompts": prompts,
-        "images_seen": options.iterations * options.batch,
+        "images_seen": iterations * options.batch,
         **asdict(options),
+        "iterations": iterations,
         "teacher": read_training(teacher),
     }

@@ -16,10 +16,12 @@ from distill import ema
 from distill.attention import use_fastest_attention
 from distill.checkpoints import Checkpoint
 from distill.draws import generator
+from distill.interrupts import stop_requests
 from distill.muon import hidden_and_rest
 from distill.processes import current
 from distill.progress import Progress
 from distill.rates import cosine, set_rate
+from sidestep.errors import Stopped
 from sidestep.schedule import NoiseSchedule
 
 
@@ -27,6 +29,7 @@ from sidestep.schedule import NoiseSchedule
 class TeacherOptions:
     """How the teacher is built and trained.
 
+    seconds: the training's length where it is shorter than `steps`; 0: no bound
     largest_weight: bound of the loss weight 1 / a_t^2, see `loss_weights`
     """
 
@@ -40,21 +43,42 @@ class TeacherOptions:
     ema_beta: float = 0.999
     empty_captions: float = 0.1
     largest_weight: float = 40.0
+    seconds: float = 0.0
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class CaptionedLatents:
-    """The training set, encoded once.
+    """The training set, encoded once; a step draws where the latents lie.
 
     latents: fp32 [N, 4, h, w], scaled to unit standard deviation
     captions: int64 [N, K, L]; token ids of K captions of each picture, one drawn per step
     empty: int64 [L]; the unconditional caption ''
+    groups: sizes of the runs of pictures that are drawn equally often, together N; none: one run
+    shares: how often each group is drawn
     """
 
     latents: Tensor
     captions: Tensor
     empty: Tensor
+    groups: tuple[int, ...] = ()
+    shares: tuple[float, ...] = ()
+
+    def to(self, device: torch.device | str) -> CaptionedLatents:
+        """Move everything to a device."""
+        parts = (self.latents.to(device), self.captions.to(device), self.empty.to(device))
+        return CaptionedLatents(*parts, self.groups, self.shares)
+
+    def draw_rows(self, count: int, draw: torch.Generator) -> Tensor:
+        """Draw pictures: a group by its share, then one of it."""
+        device = self.latents.device
+        if not self.groups:
+            return torch.randint(len(self.latents), (count,), generator=draw, device=device)
+        sizes = torch.tensor(self.groups, device=device)
+        shares = torch.tensor(self.shares, device=device) * (sizes > 0)
+        group = torch.multinomial(shares, count, replacement=True, generator=draw)
+        place = torch.rand(count, generator=draw, device=device) * sizes[group]
+        return (sizes.cumsum(0) - sizes)[group] + place.long().clamp(max=sizes[group] - 1)
 
 
 def new_text_encoder(options: TeacherOptions, *, vocabulary: int, length: int) -> CLIPTextModel:
@@ -92,15 +116,16 @@ def new_unet(options: TeacherOptions, *, latent_size: int) -> UNet2DConditionMod
 
 def draw_batch(data: CaptionedLatents, options: TeacherOptions, step: int) -> tuple[Tensor, ...]:
     """Draw x_0, ids, noise and t of one step; `empty_captions` of the captions are ''."""
-    draw = generator(options.seed, "teacher", step)
+    device = data.latents.device
+    draw = generator(options.seed, "teacher", step, device=device)
     count = options.batch
-    rows = torch.randint(len(data.latents), (count,), generator=draw)
-    which = torch.randint(data.captions.shape[1], (count,), generator=draw)
-    ids = data.captions[rows, which]
-    dropped = torch.rand(count, generator=draw) < options.empty_captions
-    ids = torch.where(dropped[:, None], data.empty, ids)
-    noise = torch.randn(data.latents[rows].shape, generator=draw)
-    return data.latents[rows], ids, noise, torch.randint(1000, (count,), generator=draw)
+    rows = data.draw_rows(count, draw)
+    which = torch.randint(data.captions.shape[1], (count,), generator=draw, device=device)
+    dropped = torch.rand(count, generator=draw, device=device) < options.empty_captions
+    ids = torch.where(dropped[:, None], data.empty, data.captions[rows, which])
+    x0 = data.latents[rows].float()
+    noise = torch.randn(x0.shape, generator=draw, device=device)
+    return x0, ids, noise, torch.randint(1000, (count,), generator=draw, device=device)
 
 
 def loss_weights(schedule: NoiseSchedule, options: TeacherOptions) -> Tensor:
@@ -140,29 +165,37 @@ def train_teacher(
 
     processes = current()
     first, mine = state.load(), processes.rows(options.batch)
+    if processes.count == 1:
+        data = data.to(device)
     progress = Progress(out, "teacher", first=first, last=options.steps, log_every=50)
-    for step in progress:
-        x0, ids, noise, t = (part[mine].to(device) for part in draw_batch(data, options, step))
-        x_t = a[t, None, None, None] * x0 + sigma[t, None, None, None] * noise
-        with torch.autocast(device.type, torch.bfloat16):
-            text = text_encoder(ids).last_hidden_state
-            predicted = unet(x_t.contiguous(memory_format=torch.channels_last), t, text).sample
-        error = F.mse_loss(predicted.float(), noise, reduction="none").mean((1, 2, 3))
-        loss = (weight[t] * error).mean()
-        loss.backward()
-        processes.average_gradients(weights)
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        rate = cosine(
-            step, peak=options.learning_rate, warmup=options.warmup_steps, last=options.steps
-        )
-        for optimizer in optimizers.values():
-            set_rate(optimizer, rate)
-            optimizer.step()
-            optimizer.zero_grad()
-        beta = min(options.ema_beta, step / (step + 10))
-        for average, network in zip(averages, networks, strict=True):
-            ema.update(average, network, beta=beta)
-        progress.report(step, {"loss": loss.item(), "eps": error.mean().item()})
-        if processes.writes and (step % 250 == 0 or step == options.steps):
-            state.save(step)
+    progress.within(options.seconds, spent=state.spent())
+    with stop_requests() as stop:
+        for step in progress:
+            x0, ids, noise, t = (p[mine].to(device) for p in draw_batch(data, options, step))
+            x_t = a[t, None, None, None] * x0 + sigma[t, None, None, None] * noise
+            with torch.autocast(device.type, torch.bfloat16):
+                text = text_encoder(ids).last_hidden_state
+                predicted = unet(x_t.contiguous(memory_format=torch.channels_last), t, text).sample
+            error = F.mse_loss(predicted.float(), noise, reduction="none").mean((1, 2, 3))
+            loss = (weight[t] * error).mean()
+            loss.backward()
+            processes.average_gradients(weights)
+            nn.utils.clip_grad_norm_(weights, 1.0)
+            rate = cosine(
+                step, peak=options.learning_rate, warmup=options.warmup_steps, last=progress.last
+            )
+            for optimizer in optimizers.values():
+                set_rate(optimizer, rate)
+                optimizer.step()
+                optimizer.zero_grad()
+            beta = min(options.ema_beta, step / (step + 10))
+            for average, network in zip(averages, networks, strict=True):
+                ema.update(average, network, beta=beta)
+            if progress.due(step):
+                progress.report(step, {"loss": loss.item(), "eps": error.mean().item()})
+            stopping = processes.any(stop.asked) and not progress.final
+            if processes.writes and (stopping or progress.save_due()):
+                state.save(step, spent=progress.spent)
+            if stopping:
+                raise Stopped(step, progress.last, out)
     return averages[0], averages[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -9,16 +10,20 @@ from functools import partial
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from serve import documents
+from serve.access_log import AccessLog, LogRequests
 from serve.errors import not_served
+from serve.guards import Guards
 from serve.metrics import CountRequests
+from serve.models import Models
 from serve.openai_images import make_router as openai_routes
 from serve.page import LatePage
+from serve.reloading import make_router as reload_routes
 from serve.routes import make_router as our_routes
 from serve.settings import Settings
 from serve.signals import on_stop_signal
-from serve.studio import Studio
 from sidestep import __version__
 from sidestep.generator import Generator
 
@@ -29,20 +34,25 @@ TOLD_IN_HEADERS = (
 )
 
 
-def create_app(generator: Generator, settings: Settings) -> FastAPI:
-    """Make the app; its lifespan starts and stops the studio, `app.state.studio`."""
-    studio = Studio(generator, settings)
-    page = LatePage(partial(_page, studio))
+def create_app(generator: Generator, settings: Settings, *others: Generator) -> FastAPI:
+    """Make the app; its lifespan starts and stops the models, `app.state.models`.
+
+    generator: the default model; `others` are drawn with where a request names them
+    """
+    models = Models([generator, *others], settings)
+    page = LatePage(partial(_page, models))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await studio.start()
+        await models.start()
         try:
             with on_stop_signal(page.close):
                 async with page.running():
                     yield
         finally:
-            await studio.stop()
+            await models.stop()
+            if app.state.log:
+                await asyncio.to_thread(app.state.log.close)
 
     app = FastAPI(
         title="sidestep",
@@ -51,16 +61,29 @@ def create_app(generator: Generator, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # BentoML has its own
     )
-    app.state.studio = studio
+    app.state.models, app.state.log = models, None
+    app.add_middleware(Guards, settings=settings, metrics=models.metrics)
     _allow_origins(app, settings.cors_origins)
-    app.add_middleware(CountRequests, requests=studio.metrics.requests)
+    app.add_middleware(CountRequests, requests=models.metrics.requests)
+    if settings.access_log:
+        app.state.log = AccessLog(settings.access_log, models.metrics.lost_lines)
+        app.add_middleware(LogRequests, log=app.state.log)
     app.add_exception_handler(HTTPException, not_served)
-    for routes in (our_routes, openai_routes):
-        app.include_router(routes(studio, body_limit=settings.body_limit))
+    for routes in (our_routes, openai_routes, reload_routes):
+        app.include_router(routes(models))
     documents.install(app)
     app.mount(PAGE, page)
     return app
+
+
+def guard_beside(app: FastAPI, other: ASGIApp, settings: Settings) -> ASGIApp:
+    """Put the guards and logs of `app` around another app that answers beside it."""
+    models: Models = app.state.models
+    other = Guards(other, settings, models.metrics)
+    other = CountRequests(other, models.metrics.requests)
+    return LogRequests(other, app.state.log) if app.state.log else other
 
 
 def _allow_origins(app: FastAPI, origins: str) -> None:
@@ -76,10 +99,9 @@ def _allow_origins(app: FastAPI, origins: str) -> None:
         )
 
 
-def _page(studio: Studio) -> FastAPI:
+def _page(models: Models) -> FastAPI:
     """Build the page; Gradio is imported here and nowhere earlier."""
     import ui
 
-    generator = studio.generator
-    model = ui.ShownModel(generator.name, generator.engine.spec.image_size, generator.examples)
-    return ui.mount(ui.build(studio.generate, [model]), PAGE)
+    shown = [generator.info for generator in models.generators]
+    return ui.mount(ui.build(models.generate, shown), PAGE)

@@ -2,24 +2,52 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 from fastapi import Request
+from starlette.types import Receive
 
-from serve.errors import MalformedBody, UnsupportedMediaType
+from serve.errors import ClientLeft, MalformedBody, SlowClient, UnsupportedMediaType
 from serve.query import number
 from sidestep.errors import RequestTooLarge
 
+MAX_PAGE_BODY = 1024 * 1024  # what an open page sends has no limit of its own below this
 
-async def read_object(request: Request, *, limit: int) -> dict[str, Any]:
-    """Read a JSON object of at most `limit` bytes; raises InvalidRequest and its kin."""
+
+async def read_body(receive: Receive, announced: str, *, limit: int, within_s: float) -> bytes:
+    """Read a body; stops at the first chunk beyond the limit, or before it where announced.
+
+    Raises RequestTooLarge, SlowClient if it takes longer than `within_s`, and ClientLeft.
+    """
+    message = f"the body must be at most {limit:,} bytes"
+    if announced.isdecimal() and (len(announced) > 15 or int(announced) > limit):
+        raise RequestTooLarge(message)
+    body, more = bytearray(), True
+    try:
+        async with asyncio.timeout(within_s):
+            while more:
+                chunk = await receive()
+                if chunk["type"] == "http.disconnect":
+                    raise ClientLeft("the client closed its connection")
+                body += chunk.get("body", b"")
+                more = chunk.get("more_body", False)
+                if len(body) > limit:
+                    raise RequestTooLarge(message)
+    except TimeoutError:
+        raise SlowClient(f"the body did not arrive within {within_s:g} s") from None
+    return bytes(body)
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """Read a JSON object; raises InvalidRequest and its kin."""
     media_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if media_type != "application/json":
         raise UnsupportedMediaType(
             f"Content-Type must be application/json, not {media_type[:64] or 'absent'}"
         )
-    return _object(await _read(request, limit))
+    return _object(await request.body())
 
 
 def header_values(request: Request) -> dict[str, Any]:
@@ -30,20 +58,6 @@ def header_values(request: Request) -> dict[str, Any]:
     if (deadline := request.headers.get("x-deadline-ms")) is not None:
         values["deadline_ms"] = number(deadline)
     return values
-
-
-async def _read(request: Request, limit: int) -> bytes:
-    """Read the body; stops at the first chunk beyond the limit, or before it where announced."""
-    message = f"the body must be at most {limit:,} bytes"
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and (len(announced) > 15 or int(announced) > limit):
-        raise RequestTooLarge(message)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise RequestTooLarge(message)
-    return bytes(body)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import json
 from dataclasses import astuple
 
 from sidestep import __version__
-from sidestep.engines.contract import GeneratorSpec
+from sidestep.generator import Generator
 from sidestep.requests import Encoding, GenerateRequest
 
 # The same address gives another picture when another model is served, so caches ask again.
@@ -15,10 +15,11 @@ FRESH = "public, max-age=3600"
 NEVER = "no-store"
 
 
-def entity_tag(request: GenerateRequest, encoding: Encoding, spec: GeneratorSpec) -> str:
+def entity_tag(request: GenerateRequest, encoding: Encoding, generator: Generator) -> str:
     """Name a picture's bytes before they are drawn: equal tags mean equal bytes."""
     drawn = (request.prompt, request.seed, *astuple(encoding))
-    by = (spec.name, spec.weights, __version__)
+    spec = generator.engine.spec
+    by = (generator.name, spec.name, spec.weights, __version__)
     text = json.dumps([drawn, by])
     return f'"{hashlib.sha256(text.encode("ascii")).hexdigest()[:32]}"'
 

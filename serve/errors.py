@@ -17,12 +17,15 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from sidestep.errors import (
+    Forbidden,
+    InvalidModel,
     InvalidRequest,
     RequestTooLarge,
     ServiceBusy,
     ServiceUnavailable,
     SidestepError,
     Superseded,
+    Unauthorized,
 )
 
 logger = logging.getLogger("sidestep.serve")
@@ -47,6 +50,30 @@ class NotAcceptable(InvalidRequest):
     code = "not_acceptable"
 
 
+class ModelNotFound(InvalidRequest):
+    """No model of this name is served."""
+
+    code = "model_not_found"
+
+
+class HeadersTooLarge(InvalidRequest):
+    """The request's headers are larger than the service takes."""
+
+    code = "headers_too_large"
+
+
+class SlowClient(SidestepError):
+    """The request did not arrive in time."""
+
+    code = "slow_client"
+
+
+class PolicyViolation(InvalidRequest):
+    """A prompt or a picture is against this service's rules."""
+
+    code = "content_policy_violation"
+
+
 class ClientLeft(SidestepError):
     """The client closed its connection; nobody reads the answer."""
 
@@ -58,10 +85,16 @@ CLIENT_CLOSED_REQUEST = 499
 STATUSES: tuple[tuple[type[SidestepError], int], ...] = (
     (ClientLeft, CLIENT_CLOSED_REQUEST),
     (NotAcceptable, HTTPStatus.NOT_ACCEPTABLE),
+    (ModelNotFound, HTTPStatus.NOT_FOUND),
+    (HeadersTooLarge, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE),
+    (SlowClient, HTTPStatus.REQUEST_TIMEOUT),
+    (Unauthorized, HTTPStatus.UNAUTHORIZED),
+    (Forbidden, HTTPStatus.FORBIDDEN),
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnsupportedMediaType, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (MalformedBody, HTTPStatus.BAD_REQUEST),
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (InvalidModel, HTTPStatus.CONFLICT),
     (Superseded, HTTPStatus.CONFLICT),
     (ServiceBusy, HTTPStatus.TOO_MANY_REQUESTS),
     (ServiceUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
@@ -95,6 +128,8 @@ def translate(error: Exception) -> Failure:
             headers["X-Predicted-Wait-Ms"] = str(math.ceil(1e3 * error.wait_s))
     elif isinstance(error, ServiceUnavailable):
         headers["Retry-After"] = "5"
+    if isinstance(error, SlowClient):
+        headers["Connection"] = "close"
     message, name = str(error), error.field if isinstance(error, InvalidRequest) else None
     if name and len(name) > MAX_NAME:  # an unknown field's name is the caller's text
         message = message.replace(name, name[:MAX_NAME] + "...")

@@ -19,14 +19,19 @@ from serve import openapi_openai as openapi
 from serve.body import header_values, read_object
 from serve.errors import AnsweringRoute, Failure, write
 from serve.listening import draw
+from serve.models import ALIASES, Models
 from serve.pictures import as_base64, slowest
-from serve.studio import Studio
 from sidestep.errors import InvalidRequest
 from sidestep.generator import Generator
-from sidestep.requests import MAX_PROMPT, SEEDS, GenerateRequest, ImageFormat, Picture
+from sidestep.requests import (
+    MAX_MODEL_NAME,
+    MAX_PROMPT,
+    SEEDS,
+    GenerateRequest,
+    ImageFormat,
+    Picture,
+)
 
-# Programs hard-code these names; all of them mean the model that is served.
-ALIASES = ("sidestep", "dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5")
 MAX_N = 10
 
 
@@ -42,7 +47,9 @@ class ImagesRequest(BaseModel):
         str,
         Field(min_length=1, max_length=MAX_PROMPT, description=f"a text of 1 to {MAX_PROMPT:,}"),
     ]
-    model: Annotated[str, Field(max_length=256, description="a name of /v1/models")] = ALIASES[0]
+    model: Annotated[
+        str, Field(min_length=1, max_length=MAX_MODEL_NAME, description="a name of /v1/models")
+    ] = ALIASES[0]
     n: Annotated[int, Field(ge=1, le=MAX_N, description=f"a whole number from 1 to {MAX_N}")] = 1
     size: Annotated[
         str, Field(pattern=r"^(auto|\d{1,5}x\d{1,5})$", description="auto or the model's own size")
@@ -73,7 +80,7 @@ class ImagesRequest(BaseModel):
     ] = None
 
     @classmethod
-    def parse(cls, values: dict[str, Any], generator: Generator) -> ImagesRequest:
+    def parse(cls, values: dict[str, Any], models: Models) -> ImagesRequest:
         """Check `values`, where null means absent; raises InvalidRequest naming the field."""
         try:
             request = cls.model_validate({k: v for k, v in values.items() if v is not None})
@@ -84,21 +91,21 @@ class ImagesRequest(BaseModel):
                 raise UnknownParameter(f"{name} is not supported here", field=name) from None
             described = cls.model_fields[name].description
             raise InvalidRequest(f"{name} must be {described}", field=name) from None
-        height, width = generator.engine.spec.image_size
-        own = f"{width}x{height}"
+        generator = models.of(request.model).generator
+        own = _size(generator)
         if request.size not in ("auto", own):
             message = f"size must be auto or {own}, the size of {generator.name}"
             raise InvalidRequest(message, field="size")
         if request.output_format == "png" and request.output_compression not in (None, 100):
             message = "output_compression must be 100 or absent with png, which is exact"
             raise InvalidRequest(message, field="output_compression")
-        check_model(request.model, generator)
         return request
 
     def ours(self, headers: dict[str, Any]) -> GenerateRequest:
         """Say the same in our own words; `headers` are the fields given as headers."""
         values = {"prompt": self.prompt, "count": self.n, "format": self.output_format}
         optional = {
+            "model": self.model,
             "seed": self.seed,
             "quality": self.output_compression,
             "client_id": self.user,
@@ -113,18 +120,10 @@ class UnknownParameter(InvalidRequest):
     code = "unknown_parameter"
 
 
-class ModelNotFound(InvalidRequest):
-    """No model of this name is served."""
-
-    code = "model_not_found"
-
-
 def answer(failure: Failure) -> Response:
     """Write an error in OpenAI's shape; a field out of its bounds is a 400 there."""
     status = failure.status
-    if failure.code == ModelNotFound.code:
-        status = HTTPStatus.NOT_FOUND
-    elif status == HTTPStatus.UNPROCESSABLE_ENTITY:
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         status = HTTPStatus.BAD_REQUEST
     kind = "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
@@ -139,50 +138,49 @@ class OpenAIRoute(AnsweringRoute):
     answer = staticmethod(answer)
 
 
-def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
-    """Make the routes that draw with `studio`."""
+def make_router(models: Models) -> APIRouter:
+    """Make the routes that draw with `models`."""
     router = APIRouter(prefix="/v1", route_class=OpenAIRoute)
-    generator = studio.generator
     began = int(time.time())
 
     @router.post("/images/generations", **openapi.generations(ImagesRequest))
     async def generations(request: Request) -> Response:
         """Draw a prompt as OpenAI's clients ask for it."""
-        values = await read_object(request, limit=body_limit)
-        wanted = ImagesRequest.parse(values, generator)
-        pictures = await draw(request, studio, wanted.ours(header_values(request)))
-        height, width = generator.engine.spec.image_size
-        common = {"size": f"{width}x{height}", "output_format": wanted.output_format}
+        values = await read_object(request)
+        wanted = ImagesRequest.parse(values, models)
+        pictures = await draw(request, models, wanted.ours(header_values(request)))
+        size = _size(models.of(wanted.model).generator)
+        common = {"size": size, "output_format": wanted.output_format}
         return _respond(pictures, common, stream=wanted.stream)
 
     @router.get("/models", **openapi.MODELS)
-    async def models() -> Response:
-        """List the model that is served."""
-        return JSONResponse({"object": "list", "data": [_model(generator, began)]})
+    async def list_models() -> Response:
+        """List the models that are served, the default first."""
+        data = [_model(name, models, began) for name in models.names]
+        return JSONResponse({"object": "list", "data": data})
 
     @router.get("/models/{model}", **openapi.MODEL)
     async def model(model: str) -> Response:
         """Tell of one model."""
-        check_model(model, generator)
-        return JSONResponse(_model(generator, began))
+        name = models.of(model).generator.name
+        return JSONResponse(_model(name, models, began))
 
     return router
 
 
-def check_model(name: str, generator: Generator) -> None:
-    """Raise ModelNotFound unless `name` is the served model or one of its aliases."""
-    if name not in (generator.name, *ALIASES):
-        message = f"model must be {generator.name} or one of {', '.join(ALIASES)}"
-        raise ModelNotFound(message, field="model")
+def _size(generator: Generator) -> str:
+    """Write the size of a model's pictures as OpenAI does, 512x512."""
+    height, width = generator.engine.spec.image_size
+    return f"{width}x{height}"
 
 
-def _model(generator: Generator, began: int) -> dict[str, Any]:
+def _model(name: str, models: Models, began: int) -> dict[str, Any]:
     return {
-        "id": generator.name,
+        "id": name,
         "object": "model",
         "created": began,
         "owned_by": "sidestep",
-        "aliases": list(ALIASES),
+        "aliases": list(ALIASES) if name == models.names[0] else [],
     }
 
 

@@ -57,6 +57,11 @@ SERVER_TIMING = {
     "description": "queue, engine, encode and total in milliseconds, and the batch's size.",
     "schema": {"type": "string"},
 }
+_RELOADED = {
+    "type": "object",
+    "required": ["name", "engine", "weights"],
+    "properties": {name: {"type": "string"} for name in ("name", "engine", "weights")},
+}
 _HEADERS = {
     "X-Seed": {
         "description": "The picture's seed (count 1).",
@@ -142,6 +147,7 @@ def _pictures() -> dict[str, Any]:
 _GENERATE_ERRORS = errors(
     _ERROR,
     BAD_REQUEST="The body is not a JSON object in UTF-8.",
+    NOT_FOUND="No model of this name is served.",
     NOT_ACCEPTABLE="Accept allows nothing that is on offer.",
     CONFLICT="A newer request of the same client replaced this one.",
     REQUEST_ENTITY_TOO_LARGE="The body is larger than the service reads.",
@@ -177,7 +183,87 @@ GET_GENERATE: dict[str, Any] = {
         **{code: told for code, told in _GENERATE_ERRORS.items() if code not in _OF_BODIES},
     },
 }
+RELOAD: dict[str, Any] = {
+    "summary": "Open models anew while they draw (from this machine, or with an admin's key)",
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {
+                    "schema": {
+                        "type": "object",
+                        "additionalProperties": False,
+                        "properties": {
+                            "model": {
+                                "type": ["string", "null"],
+                                "description": "A name of /v1/models; all if absent.",
+                            }
+                        },
+                    }
+                }
+            },
+        }
+    },
+    "responses": {
+        200: {
+            "description": "What draws now.",
+            "content": {
+                JSON: {
+                    "schema": {
+                        "type": "object",
+                        "required": ["models"],
+                        "properties": {"models": {"type": "array", "items": _RELOADED}},
+                    }
+                }
+            },
+        },
+        **errors(
+            _ERROR,
+            BAD_REQUEST="The body is not a JSON object in UTF-8.",
+            FORBIDDEN="The caller is elsewhere, or its key is not an admin's.",
+            NOT_FOUND="No model of this name is served.",
+            CONFLICT="The folder is damaged; the model that was there goes on drawing.",
+            UNSUPPORTED_MEDIA_TYPE="The body is not announced as JSON.",
+            UNPROCESSABLE_ENTITY="A field is out of its bounds.",
+            SERVICE_UNAVAILABLE="The new engine cannot draw; the one that was there goes on.",
+        ),
+    },
+}
 _TEXT = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+_MODEL = {
+    "type": "object",
+    "required": ["name", "image_size", "weights", "engine", "examples", "styles", "limits"],
+    "properties": {
+        "name": {"type": "string"},
+        "image_size": {
+            "type": "array",
+            "description": "Height and width in pixels.",
+            "items": {"type": "integer"},
+            "minItems": 2,
+            "maxItems": 2,
+        },
+        "weights": {"type": "string", "description": "Hash of the weights."},
+        "engine": {"type": "string", "description": "What runs it."},
+        "examples": {"type": "array", "items": {"type": "string"}},
+        "styles": {
+            "type": "array",
+            "description": 'Words that may end a prompt, after a comma: "red apple, noto".',
+            "items": {"type": "string"},
+        },
+        "limits": {"type": "string", "description": "What it can and cannot draw."},
+    },
+}
+_MODELS = {
+    "type": "object",
+    "required": ["models"],
+    "properties": {"models": {"type": "array", "items": _MODEL}},
+}
+MODELS: dict[str, Any] = {
+    "summary": "The models that are served",
+    "responses": {
+        200: {"description": "The models.", "content": {"application/json": {"schema": _MODELS}}}
+    },
+}
 LIVEZ: dict[str, Any] = {"summary": "Is the process alive?", "responses": {200: _TEXT}}
 METRICS: dict[str, Any] = {"summary": "Metrics for Prometheus", "responses": {200: _TEXT}}
 READYZ: dict[str, Any] = {
@@ -192,13 +278,13 @@ _NATIVE_BODY = {
     "required": ["prompt"],
     "properties": {
         name: GenerateRequest.model_json_schema()["properties"][name]
-        for name in ("prompt", "seed", "format")
+        for name in ("prompt", "seed", "model", "format")
     },
 }
 _NATIVE_ANSWERS = {
     200: {**_pictures(), "description": "One picture's bytes."},
     400: {"description": "A field has another type (in BentoML's shape)."},
-    **{code: told for code, told in _GENERATE_ERRORS.items() if code in (422, 429, 500, 503)},
+    **{code: told for code, told in _GENERATE_ERRORS.items() if code in (404, 422, 429, 500, 503)},
 }
 # Whole operations and not FastAPI's options: BentoML answers this route.
 NATIVE: dict[str, Any] = {

@@ -7,6 +7,7 @@ on a thread of its own, and a browser that asks earlier waits until it is there.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -56,6 +57,9 @@ class LatePage:
             app = await building
             async with app.router.lifespan_context(app):
                 self._built.set_result(app)
+                # Gradio brings a million objects that live as long as the process. To look through
+                # them for garbage holds up every request for a tenth of a second, now and then.
+                gc.freeze()
                 await stop.wait()
         except asyncio.CancelledError:
             self._built.cancel()

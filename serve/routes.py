@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 
 from serve import openapi
 from serve.body import header_values, read_object
@@ -11,10 +13,10 @@ from serve.caching import FRESH, NEVER, entity_tag, matches
 from serve.errors import AnsweringRoute
 from serve.listening import draw
 from serve.metrics import CONTENT_TYPE
+from serve.models import Models
 from serve.negotiation import JSON, MULTIPART, negotiate
 from serve.pictures import respond
 from serve.query import read_query
-from serve.studio import Studio
 from sidestep.errors import ServiceUnavailable
 from sidestep.requests import GenerateRequest
 
@@ -24,16 +26,16 @@ ICON = (
 )
 
 
-def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
-    """Make the routes that draw with `studio`."""
+def make_router(models: Models) -> APIRouter:
+    """Make the routes that draw with `models`."""
     router = APIRouter(route_class=AnsweringRoute)
 
     @router.post("/generate", **openapi.GENERATE)
     async def generate(request: Request) -> Response:
         """Draw a prompt. Accept chooses the picture's bytes, JSON with base64 or multipart."""
-        values = {**header_values(request), **await read_object(request, limit=body_limit)}
+        values = {**header_values(request), **await read_object(request)}
         wanted, media_type = _negotiate(request, GenerateRequest.parse(values))
-        pictures = await draw(request, studio, wanted)
+        pictures = await draw(request, models, wanted)
         return respond(pictures, media_type, {"Cache-Control": NEVER})
 
     @router.get("/generate", **openapi.GET_GENERATE)
@@ -44,12 +46,17 @@ def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
         headers = {"Cache-Control": NEVER, "Vary": "Accept"}
         # JSON and multipart hold times, which differ at each answer.
         if wanted.seed is not None and media_type not in (JSON, MULTIPART):
-            spec = studio.generator.engine.spec
-            tag = entity_tag(wanted, studio.encoding(wanted), spec)
+            studio = models.of(wanted.model)
+            tag = entity_tag(wanted, studio.encoding(wanted), studio.generator)
             headers = {"Cache-Control": FRESH, "Vary": "Accept", "ETag": tag}
             if matches(tag, request.headers.get("if-none-match", "")):
                 return Response(status_code=304, headers=headers)
-        return respond(await draw(request, studio, wanted), media_type, headers)
+        return respond(await draw(request, models, wanted), media_type, headers)
+
+    @router.get("/models", **openapi.MODELS)
+    async def list_models() -> Response:
+        """Tell what may be known of the models that are served, the default first."""
+        return JSONResponse({"models": [asdict(one.info) for one in models.generators]})
 
     @router.get("/livez", **openapi.LIVEZ)
     async def livez() -> Response:
@@ -59,14 +66,14 @@ def make_router(studio: Studio, *, body_limit: int) -> APIRouter:
     @router.get("/readyz", **openapi.READYZ)
     async def readyz() -> Response:
         """Tell that pictures can be drawn."""
-        if not studio.ready:
+        if not models.ready:
             raise ServiceUnavailable("the service is not ready; try again later")
         return PlainTextResponse("\n")
 
     @router.get("/metrics", **openapi.METRICS)
     async def metrics() -> Response:
         """Tell Prometheus what happened."""
-        return Response(studio.metrics.text(), media_type=CONTENT_TYPE)
+        return Response(models.metrics.text(), media_type=CONTENT_TYPE)
 
     @router.get("/", include_in_schema=False)
     async def home() -> Response:

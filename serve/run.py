@@ -6,6 +6,7 @@ settings, the model and the address.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import sys
@@ -15,11 +16,16 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from serve.keys import read_keys
+from serve.loading import load_generators
 from serve.settings import Settings
 from sidestep.errors import InvalidRequest
-from sidestep.generator import Generator
 
 SERVICE = "serve.service:Sidestep"
+OPEN_TO_ALL = (
+    "can be reached from other machines, and whoever reaches it may draw; make API keys with "
+    "`sidestep keys add NAME --keys FILE` and serve with --keys FILE"
+)
 
 
 def serve(settings: Settings) -> None:
@@ -29,11 +35,26 @@ def serve(settings: Settings) -> None:
     cannot be opened.
     """
     address = _free_address(settings.host, settings.port)
+    check_guards(settings)
+    if not settings.keys and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        print(f"warning: {settings.host} {OPEN_TO_ALL}", file=sys.stderr, flush=True)
     os.environ.update(settings.to_environment())  # the worker is another process
-    Generator.load(settings.model, engine=settings.engine, decoder=settings.decoder)
+    load_generators(settings)
     telling = threading.Thread(target=_tell_when_ready, args=(address, settings.port), daemon=True)
     telling.start()
     _run_bentoml(address, settings)
+
+
+def check_guards(settings: Settings) -> None:
+    """Raise InvalidRequest if keys, deny-list, safety hook or access log cannot be used."""
+    from serve.access_log import open_handler
+    from serve.policy import Policy
+
+    if settings.keys:
+        read_keys(Path(settings.keys))
+    if settings.access_log:
+        open_handler(settings.access_log).close()
+    Policy(settings)
 
 
 def _free_address(host: str, port: int) -> str:

@@ -20,7 +20,7 @@ from bentoml.validators import ContentType
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class WorkerApp:
@@ -39,15 +39,15 @@ class WorkerApp:
         """Load the model and start the app; raises InvalidModel if the model is damaged."""
         from serve import documents, openapi
         from serve.app import create_app
+        from serve.loading import load_generators
         from serve.settings import Settings
-        from sidestep.generator import Generator
 
         # Engine, pool and event loop take turns at every picture. When one is busy, the others
         # wait for as long as a thread may hold the interpreter: 5 ms, unless told otherwise.
         sys.setswitchinterval(SWITCH_S)
         settings = Settings.from_environment()
-        generator = Generator.load(settings.model, engine=settings.engine, decoder=settings.decoder)
-        app = create_app(generator, settings)
+        generator, *others = load_generators(settings)
+        app = create_app(generator, settings, *others)
         documents.add(app, NATIVE, openapi.NATIVE)
         await self._running.enter_async_context(app.router.lifespan_context(app))
         self.app = app
@@ -60,12 +60,20 @@ class WorkerApp:
     @property
     def ready(self) -> bool:
         """Whether pictures can be drawn."""
-        return self.app is not None and self.app.state.studio.ready
+        return self.app is not None and self.app.state.models.ready
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the app answer."""
         assert self.app is not None, "a worker answers only after its start"
         await self.app(scope, receive, send)
+
+    def guard(self, other: ASGIApp) -> ASGIApp:
+        """Put the app's guards around BentoML's own route."""
+        from serve.app import guard_beside
+        from serve.settings import Settings
+
+        assert self.app is not None, "a worker answers only after its start"
+        return guard_beside(self.app, other, Settings.from_environment())
 
     async def generate(self, values: dict[str, Any], address: str) -> Response:
         """Answer BentoML's own route with one picture, or with an error in our shape."""
@@ -77,10 +85,28 @@ class WorkerApp:
         assert self.app is not None, "a worker answers only after its start"
         try:
             request = GenerateRequest.parse(values)
-            pictures = await self.app.state.studio.generate(request, address=address)
+            pictures = await self.app.state.models.generate(request, address=address)
             return respond(pictures, MEDIA_TYPES[request.format], {"Cache-Control": "no-store"})
         except Exception as error:
             return answer(translate(error))
+
+
+class NativeGuard:
+    """BentoML's middleware: its own route passes what ours pass, see `serve.guards`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap BentoML's app."""
+        self._app = app
+        self._guarded: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Guard the native route; our own app guards itself."""
+        if scope["type"] != "http" or scope["path"] != NATIVE:
+            await self._app(scope, receive, send)
+            return
+        if self._guarded is None:
+            self._guarded = worker.guard(self._app)
+        await self._guarded(scope, receive, send)
 
 
 SWITCH_S = 0.0005
@@ -93,6 +119,7 @@ worker = WorkerApp()
     workers=1,  # the queue and the page's sessions are in one process
     metrics={"enabled": False},  # its labels are raw paths, and grow without bound
     logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": "."},  # spans that nobody collects cost as much as the rest of HTTP
 )
 @bentoml.asgi_app(worker, path="/")
 class Sidestep:
@@ -114,10 +141,11 @@ class Sidestep:
         ctx: bentoml.Context,
         prompt: str,
         seed: int | None = None,
+        model: str | None = None,
         format: Literal["png", "jpeg", "webp"] = "png",
     ) -> Annotated[bytes, ContentType("image/*")]:
         """Draw a prompt for BentoML's own clients."""
-        values = {"prompt": prompt, "seed": seed, "format": format}
+        values = {"prompt": prompt, "seed": seed, "model": model, "format": format}
         client = ctx.request.client
         answer: Any = await worker.generate(values, client.host if client else "")
         ctx.response.status_code = answer.status_code  # BentoML sets it once more
@@ -126,3 +154,7 @@ class Sidestep:
     async def __is_ready__(self) -> bool:
         """Answer BentoML's /readyz."""
         return worker.ready
+
+
+service: Any = Sidestep
+service.add_asgi_middleware(NativeGuard)

@@ -13,6 +13,7 @@ from sidestep.model_folder import DECODERS
 from sidestep.requests import MAX_COUNT, MAX_DEADLINE_MS
 
 PREFIX = "SIDESTEP_"
+SEPARATOR = ","
 _TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
     ("false", "0", "no", "off"), False
 )
@@ -22,8 +23,12 @@ _TRUTHS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
 class Settings:
     """Options of the service; `queue_limit` is SIDESTEP_QUEUE_LIMIT and --queue-limit."""
 
-    model: str | None = field(
-        default=None, metadata={"help": "Model folder; the embedded model if absent."}
+    model: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "Model folder, or NAME=FOLDER; the embedded model if absent. Requests choose "
+            "one of several (more flags, or commas in the variable) by name, else the first draws.",
+        },
     )
     engine: str = field(
         default="auto",
@@ -63,6 +68,68 @@ class Settings:
             "bounds": (1_024, 16 * 1024 * 1024),
         },
     )
+    header_limit: int = field(
+        default=16 * 1024,
+        metadata={
+            "help": "Bytes of a request's headers; larger ones are refused (431).",
+            "bounds": (1_024, 64 * 1024),
+        },
+    )
+    receive_s: int = field(
+        default=10,
+        metadata={
+            "help": "Seconds for a request's headers, and as many for its body, to arrive (408).",
+            "bounds": (1, 3_600),
+        },
+    )
+    keys: str | None = field(
+        default=None,
+        metadata={
+            "help": "File of API keys, made by `sidestep keys add`; with it each request needs one."
+        },
+    )
+    rate_per_key: int = field(
+        default=0,
+        metadata={
+            "help": "Pictures a minute for each API key, more are refused (429); 0 for no limit.",
+            "bounds": (0, 1_000_000),
+        },
+    )
+    rate_per_address: int = field(
+        default=0,
+        metadata={
+            "help": "Pictures a minute for each address, more are refused (429); 0 for no limit.",
+            "bounds": (0, 1_000_000),
+        },
+    )
+    deny_list: str | None = field(
+        default=None,
+        metadata={
+            "help": "File of phrases that no prompt may have, a line each: RULE: PHRASE (422)."
+        },
+    )
+    safety: str | None = field(
+        default=None,
+        metadata={
+            "help": "MODULE:FUNCTION that is called with each picture's pixels and returns why it "
+            "may not be shown, or None."
+        },
+    )
+    watch_s: int = field(
+        default=0,
+        metadata={
+            "help": "Seconds between looks at the models' cards; a changed model is opened anew. "
+            "0 never looks.",
+            "bounds": (0, 86_400),
+        },
+    )
+    access_log: str | None = field(
+        default=None,
+        metadata={"help": "File for a line of JSON for each request; - is the standard output."},
+    )
+    log_prompts: bool = field(
+        default=False, metadata={"help": "Write prompts into the access log."}
+    )
     cors_origins: str = field(
         default="",
         metadata={
@@ -93,7 +160,16 @@ class Settings:
     def to_environment(self) -> dict[str, str]:
         """Write the variables that make a worker's settings equal to these."""
         values = {option.name: getattr(self, option.name) for option in fields(self)}
-        return {variable(name): str(value) for name, value in values.items() if value is not None}
+        return {
+            variable(name): SEPARATOR.join(value) if isinstance(value, tuple) else str(value)
+            for name, value in values.items()
+            if value is not None
+        }
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Read a list out of one text."""
+    return tuple(part.strip() for part in text.split(SEPARATOR) if part.strip())
 
 
 def variable(option: str) -> str:
@@ -101,9 +177,11 @@ def variable(option: str) -> str:
     return PREFIX + option.upper()
 
 
-def _value(option: Field[Any], text: str) -> str | int | bool:
+def _value(option: Field[Any], text: str) -> str | int | bool | tuple[str, ...]:
     value: str | int | bool | None = text
     wanted = ""
+    if isinstance(option.default, tuple):
+        return split(text)
     if "bounds" in option.metadata:
         low, high = option.metadata["bounds"]
         wanted = f"a whole number from {low:,} to {high:,}"

@@ -3,42 +3,57 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serve.batcher import STOPPING, Batcher
 from serve.delay import LoopDelay
 from serve.device import Device
-from serve.lines import Drawn, Job
-from serve.metrics import Metrics
+from serve.lines import Drawn
+from serve.metrics import Metrics, ModelMetrics
 from serve.newest import Newest
+from serve.order import Order
 from serve.settings import Settings
 from sidestep.errors import ServiceUnavailable
 from sidestep.generator import Generator
 from sidestep.requests import Encoding, GenerateRequest, Picture
 
-T = TypeVar("T")
 POOL_THREADS = 2
+QUICK_ELEMENTS = 4096  # of noise; drawing them takes less than the way to a thread and back
 WEIGHT_OF_NEWEST = 0.1
 
 
 class Studio:
     """`Generator.generate` for many callers at once; same pictures, batched."""
 
-    def __init__(self, generator: Generator, settings: Settings) -> None:
-        """Make a studio around `generator`; start it before use."""
+    def __init__(
+        self,
+        generator: Generator,
+        settings: Settings,
+        metrics: ModelMetrics | None = None,
+        *,
+        check: Callable[[NDArray[np.uint8]], None] = lambda pixels: None,
+    ) -> None:
+        """Make a studio around `generator`; start it before use.
+
+        check: called with the pixels [H, W, 3] of each picture before it is encoded; may raise
+        """
         self.generator = generator
+        self.requests = 0  # under way, counted by whoever asks
         device = Device(generator.engine, generator.reopen)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
-        self.metrics = Metrics(self.batcher)
+        self.metrics = metrics or Metrics().of(generator.name)
+        self._check = check
         self._recipe = settings.recipe
         self._deadline_ms = settings.deadline_ms
+        self._latent_elements = math.prod(device.spec.latent_shape)
         self._newest: Newest[list[Picture]] = Newest()
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="encode")
         self.delay = LoopDelay()
@@ -48,6 +63,7 @@ class Studio:
         """Warm the engine up, then open."""
         await asyncio.to_thread(self.batcher.start)
         self.delay.start()
+        self.metrics.watch(self.batcher)
 
     async def stop(self) -> None:
         """Fail what waits with ServiceUnavailable, finish what is drawn, end all threads."""
@@ -86,65 +102,64 @@ class Studio:
         deadline_ms = request.deadline_ms or self._deadline_ms
         # So that no address can be taken for a client's id.
         key = f"client {request.client_id}" if request.client_id else f"address {address}"
-        # A busy event loop held the request up before it came here, and will hold up its answer.
-        beside_s = self._encode_s + 2 * self.delay.seconds
+        beside_s = self._encode_s + self.delay.of_an_answer
         jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3, beside_s=beside_s)
-        pictures = [
-            asyncio.wrap_future(self._encoded(request, seed, job))
-            for seed, job in zip(request.seeds, jobs, strict=True)
-        ]
+        order = Order(request, jobs)
+        for place, job in enumerate(jobs):
+            job.drawn.add_done_callback(partial(self._drawn, order, place))
         try:
-            preparing = self._submit(partial(self._prepare, request, jobs))
-            dropped, drawn = await asyncio.gather(
-                asyncio.wrap_future(preparing), asyncio.gather(*pictures)
-            )
+            if request.count * self._latent_elements <= QUICK_ELEMENTS:
+                self._prepare(order)
+            else:
+                self._submit(order, partial(self._prepare, order))
+            return await order.pictures()
         finally:
-            for picture in pictures:
-                picture.cancel()
             self.batcher.drop(jobs)
-        return [replace(picture, dropped=dropped) for picture in drawn]
 
-    def _prepare(self, request: GenerateRequest, jobs: Sequence[Job]) -> str:
-        """Tokenise once, draw every seed's noise and supply the jobs (runs in the pool).
-
-        Returns what of the prompt did not fit.
-        """
-        tokens = self.generator.tokenizer.encode(request.prompt)
-        ids = np.repeat(tokens.ids[None], request.count, axis=0)  # [B, L]
-        self.batcher.supply(jobs, ids, self.generator.noise(request.seeds))
-        return tokens.dropped
-
-    def _encoded(self, request: GenerateRequest, seed: int, job: Job) -> Future[Picture]:
-        """Encode a job's pixels in the pool as soon as they are there.
-
-        From the engine's thread to the pool's, so that the event loop is woken once a picture.
-        """
-        done: Future[Picture] = Future()
-
-        def encode() -> None:
-            if not done.set_running_or_notify_cancel():
-                return
-            try:
-                done.set_result(self._encode(request, seed, job.drawn.result()))
-            except Exception as error:
-                done.set_exception(error)
-
-        job.drawn.add_done_callback(lambda _: self._submit(encode))
-        return done
-
-    def _encode(self, request: GenerateRequest, seed: int, drawn: Drawn) -> Picture:
-        """Make the file of one picture, and count its time from the pixels on."""
-        encoding = self.encoding(request)
-        picture = self.generator.picture(
-            request.prompt, seed, drawn.pixels, encoding, drawn.timings
-        )
-        encode_s = time.perf_counter() - drawn.at
-        self._encode_s += WEIGHT_OF_NEWEST * (encode_s - self._encode_s)
-        return replace(picture, timings=replace(picture.timings, encode_ms=1e3 * encode_s))
-
-    def _submit(self, call: Callable[[], T]) -> Future[T]:
-        """Run `call` on a pool thread."""
+    def _prepare(self, order: Order) -> None:
+        """Tokenise once, draw every seed's noise and supply the jobs."""
+        request = order.request
         try:
-            return self._pool.submit(call)
-        except RuntimeError as error:  # the pool is shut down
-            raise ServiceUnavailable(STOPPING) from error
+            tokens = self.generator.tokenizer.encode(request.prompt)
+            order.dropped = tokens.dropped
+            ids = np.repeat(tokens.ids[None], request.count, axis=0)  # [B, L]
+            self.batcher.supply(order.jobs, ids, self.generator.noise(request.seeds))
+        except Exception as error:
+            order.fail(error)
+
+    def _drawn(self, order: Order, place: int, drawn: Future[Drawn]) -> None:
+        """Encode a job's pixels in the pool; runs on the engine's thread."""
+        if drawn.cancelled() or order.over:
+            return
+        if error := drawn.exception():
+            order.fail(error)
+        else:
+            self._submit(order, partial(self._encode, order, place, drawn.result()))
+
+    def _encode(self, order: Order, place: int, drawn: Drawn) -> None:
+        """Make the file of one picture, and count its time from the pixels on."""
+        if order.over:
+            return
+        request = order.request
+        try:
+            self._check(drawn.pixels)
+            picture = self.generator.picture(
+                request.prompt,
+                request.seeds[place],
+                drawn.pixels,
+                self.encoding(request),
+                drawn.timings,
+            )
+            encode_s = time.perf_counter() - drawn.at
+            self._encode_s += WEIGHT_OF_NEWEST * (encode_s - self._encode_s)
+            timings = replace(picture.timings, encode_ms=1e3 * encode_s)
+            order.put(place, replace(picture, timings=timings))
+        except Exception as error:
+            order.fail(error)
+
+    def _submit(self, order: Order, call: Callable[[], None]) -> None:
+        """Run `call` for an order on a pool thread."""
+        try:
+            self._pool.submit(call)
+        except RuntimeError:  # the pool is shut down
+            order.fail(ServiceUnavailable(STOPPING))

@@ -18,13 +18,17 @@ from urllib.parse import unquote
 import httpx
 
 from sidestep.errors import (
+    Forbidden,
+    InvalidModel,
     InvalidRequest,
     RequestTooLarge,
     ServiceBusy,
     ServiceUnavailable,
     Superseded,
+    Unauthorized,
 )
 from sidestep.images import MEDIA_TYPES
+from sidestep.model_info import ModelInfo
 from sidestep.requests import FORMATS, GenerateRequest, ImageFormat, Picture, Timings
 
 TIMEOUT_S = 60.0
@@ -34,9 +38,13 @@ _TIMINGS = tuple(field.name for field in fields(Timings))
 class Client:
     """A sidestep service at `url`; keeps its connections open until closed."""
 
-    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
-        """Make a client; nothing is sent yet."""
-        self._http = httpx.AsyncClient(base_url=url.rstrip("/"), timeout=timeout_s)
+    def __init__(self, url: str, *, key: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        """Make a client; nothing is sent yet.
+
+        key: the API key, where the service wants one
+        """
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -56,13 +64,41 @@ class Client:
     async def generate(self, request: GenerateRequest) -> list[Picture]:
         """Draw all pictures of a request; picture i has seed + i.
 
-        Raises InvalidRequest with the field that the service refused, ServiceBusy when it would
-        be too late, Superseded when a newer request of the same client replaced this one, and
-        ServiceUnavailable when the service cannot be reached, is stopping or fails.
+        Raises InvalidRequest with the field that the service refused, Unauthorized without the
+        API key that it wants, ServiceBusy when it would be too late, Superseded when a newer
+        request of the same client replaced this one, and ServiceUnavailable when the service
+        cannot be reached, is stopping or fails.
         """
         body = request.model_dump(exclude_none=True)
+        response = await self._send("POST", "/generate", json=body)
+        return _pictures(response, request)
+
+    async def models(self) -> list[ModelInfo]:
+        """Ask which models are served; raises ServiceUnavailable where that cannot be learned."""
+        response = await self._send("GET", "/models")
         try:
-            response = await self._http.post("/generate", json=body)
+            return [ModelInfo.from_json(values) for values in response.json()["models"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise _not_ours(response, error) from error
+
+    async def reload(self, model: str | None = None) -> list[dict[str, str]]:
+        """Let the service open a model anew, or all; returns what draws now.
+
+        Each has `name`, `engine` and `weights`. Raises InvalidModel if the folder is damaged,
+        Forbidden unless this is the service's own machine or the key is an admin's, and as
+        `generate` does.
+        """
+        response = await self._send("POST", "/models/reload", json={"model": model})
+        try:
+            reloaded: list[dict[str, str]] = response.json()["models"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise _not_ours(response, error) from error
+        return reloaded
+
+    async def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
+        """Send and return a good answer; raises what the service told of a bad one."""
+        try:
+            response = await self._http.request(method, path, **body)
         except httpx.InvalidURL as error:
             raise InvalidRequest(f"the address is not a URL ({error})", field="url") from None
         except httpx.HTTPError as error:
@@ -71,7 +107,7 @@ class Client:
                 f"the service at {self._http.base_url} cannot be reached ({reason})"
             ) from error
         if response.is_success:
-            return _pictures(response, request)
+            return response
         raise _error(response)
 
 
@@ -81,9 +117,12 @@ def _pictures(response: httpx.Response, request: GenerateRequest) -> list[Pictur
             return [_from_json(values) for values in response.json()["pictures"]]
         return [_from_bytes(response, request)]
     except (KeyError, TypeError, ValueError) as error:
-        raise ServiceUnavailable(
-            f"the answer of {response.url} is not a sidestep service's ({error!r})"
-        ) from error
+        raise _not_ours(response, error) from error
+
+
+def _not_ours(response: httpx.Response, error: Exception) -> ServiceUnavailable:
+    message = f"the answer of {response.url} is not a sidestep service's ({error!r})"
+    return ServiceUnavailable(message)
 
 
 def _from_json(values: dict[str, Any]) -> Picture:
@@ -136,16 +175,20 @@ def _error(response: httpx.Response) -> Exception:
     """Turn the service's error answer into the exception that the service had."""
     try:
         told = json.loads(response.content)["error"]
-        message, field = str(told["message"]), told.get("field")
+        message, field, code = str(told["message"]), told.get("field"), told.get("code")
     except (KeyError, TypeError, ValueError, AttributeError):
-        message, field = f"the service answered {response.status_code}", None
+        message, field, code = f"the service answered {response.status_code}", None, None
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
         after = _number(response.headers.get("retry-after"))
         wait_ms = _number(response.headers.get("x-predicted-wait-ms"))
         wait_s = None if wait_ms is None else wait_ms / 1e3
         return ServiceBusy(message, retry_after_s=1.0 if after is None else after, wait_s=wait_s)
     if response.status_code == httpx.codes.CONFLICT:
-        return Superseded(message)
+        return InvalidModel(message) if code == InvalidModel.code else Superseded(message)
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        return Unauthorized(message)
+    if response.status_code == httpx.codes.FORBIDDEN:
+        return Forbidden(message)
     if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
         return RequestTooLarge(message, field=field)
     if response.is_client_error:

@@ -10,10 +10,13 @@ SidestepError
 ├── BackendUnavailable    a package that this command needs is not installed
 ├── CertificateFailed     an exported graph does not match its reference
 ├── VerificationFailed    a picture is not what its recipe draws
+├── Unauthorized          the service wants an API key, and none or a wrong one was given
+├── Forbidden             the API key does not allow this
 ├── Superseded            a newer request of the same client replaced this one
 ├── EngineMismatch        a compiled plan belongs to another GPU, library, model or machine
 ├── NoGpu                 an engine needs a GPU, and none answers or it failed
 ├── CompileFailed         a compiler refused a graph, or made of it what was not asked for
+├── BenchmarkFailed      what is measured failed in mid-run; what was measured before is told
 ├── NotEnoughRoom         too little memory or disk for a command, found out before it starts
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
     └── ServiceBusy       it would be too late now; `retry_after_s` says when to come back
@@ -103,6 +106,18 @@ class VerificationFailed(SidestepError):
     code = "verification_failed"
 
 
+class Unauthorized(SidestepError):
+    """The service wants an API key, and none or a wrong one was given."""
+
+    code = "unauthorized"
+
+
+class Forbidden(SidestepError):
+    """The caller is known, or needs not be, but may not do this."""
+
+    code = "forbidden"
+
+
 class Superseded(SidestepError):
     """A newer request of the same client replaced this one; its answer is the one to show."""
 
@@ -130,6 +145,12 @@ class CompileFailed(SidestepError):
     """A compiler refused a graph, or made something else of it than was asked for."""
 
     code = "compile_failed"
+
+
+class BenchmarkFailed(SidestepError):
+    """What is measured died or answered errors; what was measured until then is in the report."""
+
+    code = "benchmark_failed"
 
 
 class NotEnoughRoom(SidestepError):

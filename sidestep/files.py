@@ -16,8 +16,10 @@ from sidestep.errors import InvalidModel
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name on success and vanishes on error.
+
+    mode: the permissions of the file from its first byte under that name
 
     A reader never sees half a file, also when the process is killed: what is left then is a
     hidden `.NAME.*` file that nothing reads.
@@ -30,7 +32,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -66,15 +68,16 @@ def check_new_folder(path: Path, size_bytes: int) -> None:
         )
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write `data` to `path` atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, mode=mode) as temporary:
         temporary.write_bytes(data)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
     """Write `value` to `path` as indented JSON, atomically."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(), mode=mode)
 
 
 def sha256(path: Path) -> str:

@@ -19,6 +19,7 @@ from sidestep.engines.contract import Engine
 from sidestep.engines.load import load_engine
 from sidestep.images import Recipe, encode
 from sidestep.model_folder import ModelFolder
+from sidestep.model_info import ModelInfo
 from sidestep.noise import latent_noise
 from sidestep.requests import Encoding, GenerateRequest, ImageFormat, Picture, Timings
 from sidestep.tokenizer import PromptTokenizer
@@ -49,21 +50,44 @@ class Generator:
         self.tokenizer = tokenizer
         self.engine = engine
         self.examples = tuple(examples)
+        self.styles: tuple[str, ...] = ()
+        self.limits = ""
         self.reopen = reopen or (lambda: engine)
+        self.again: Callable[[], Generator] = lambda: self
+        self.source: ModelFolder | None = None
 
     @classmethod
     def load(
-        cls, path: str | Path | None = None, *, engine: str = "auto", decoder: str = "full"
+        cls,
+        path: str | Path | None = None,
+        *,
+        engine: str = "auto",
+        decoder: str = "full",
+        name: str | None = None,
     ) -> Generator:
         """Open a model folder (default: the embedded model); raises InvalidModel if damaged.
 
         decoder: "full", or "small" where the folder has one
+        name: what the model is called here; as its card says if absent
+
+        The generator's `again` does the same once more, with the files as they are then.
         """
         folder = ModelFolder.open(path).with_decoder(decoder)
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
-        card = folder.card
+        card, name = folder.card, name or folder.card.name
         reopen = partial(load_engine, folder, engine)
-        return cls(card.name, tokenizer, reopen(), examples=card.examples, reopen=reopen)
+        opened = cls(name, tokenizer, reopen(), examples=card.examples, reopen=reopen)
+        opened.styles, opened.limits = card.styles, card.limits
+        opened.again = partial(cls.load, folder.path, engine=engine, decoder=decoder, name=name)
+        opened.source = folder
+        return opened
+
+    @property
+    def info(self) -> ModelInfo:
+        """What a caller may know of this model."""
+        spec = self.engine.spec
+        told = (self.examples, self.styles, self.limits)
+        return ModelInfo(self.name, spec.image_size, spec.weights, spec.name, *told)
 
     def __call__(
         self, prompt: str, *, seed: int | None = None, format: ImageFormat = "png"

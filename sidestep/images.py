@@ -93,12 +93,12 @@ def read_recipe(data: bytes) -> Recipe | None:
         return None
     try:
         return Recipe(**json.loads(text))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):  # the last for a million brackets
         return None
 
 
 def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"])
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
         raise InvalidRequest("the file is not a PNG, JPEG or WebP picture", field="file") from error

@@ -43,6 +43,7 @@ class ModelCard:
 
     latent_shape: (4, h, w); image_size: (H, W) in pixels; tokens: length of the text
     schedule: a diffusers scheduler config with `init_timestep`, see `NoiseSchedule.from_config`
+    examples: prompts that it draws well; styles: words that may end a prompt; limits: a sentence
     recipe, quality: how the weights were made and what was measured on them
     onnx_shares: weight files that `onnx/generator.onnx` reads in place
     small_decoder: how `decoder_small/` was made, for which `weights`, its `psnr_db` against the
@@ -60,6 +61,8 @@ class ModelCard:
     quality: dict[str, Any] = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+    limits: str = ""
     onnx_shares: tuple[str, ...] = ()
     small_decoder: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
@@ -174,14 +177,25 @@ class ModelFolder:
 
 
 def find_model() -> Path:
-    """Return the default model: SIDESTEP_MODEL, else `models/emoji` beside or inside the code."""
+    """Return the default model: SIDESTEP_MODEL, else `models/emoji` beside or inside the code.
+
+    The first of several, which are separated by commas for `sidestep serve`.
+    """
     if chosen := os.environ.get("SIDESTEP_MODEL"):
-        return Path(chosen)
+        return named_folder(chosen.split(",", 1)[0].strip())[1]
     package = Path(__file__).parent
     for candidate in (package.parent / "models" / "emoji", package / "_models" / "emoji"):
         if (candidate / CARD).is_file():
             return candidate
     raise InvalidModel("no model found; give one with --model or SIDESTEP_MODEL")
+
+
+def named_folder(text: str) -> tuple[str | None, Path]:
+    """Read FOLDER, or NAME=FOLDER; a folder that exists as written has no name before it."""
+    name, equals, folder = text.partition("=")
+    if not equals or "/" in name or Path(text).exists():
+        return None, Path(text)
+    return name.strip() or None, Path(folder.strip())
 
 
 def write_card(path: Path, card: ModelCard) -> ModelFolder:
@@ -235,5 +249,6 @@ def _card(path: Path, values: Any) -> ModelCard:
         image_size=(rows, columns),
         tokens=tokens,
         examples=tuple(card.examples),
+        styles=tuple(card.styles),
         onnx_shares=tuple(card.onnx_shares),
     )

@@ -22,6 +22,7 @@ MAX_COUNT = 16
 SEEDS = 2**64
 DRAWN_SEEDS = 2**32
 MAX_CLIENT_ID = 128
+MAX_MODEL_NAME = 256
 MAX_DEADLINE_MS = 600_000
 
 
@@ -52,6 +53,14 @@ class GenerateRequest(BaseModel):
         int, Field(ge=1, le=MAX_COUNT, description="How many pictures, of consecutive seeds.")
     ] = 1
     format: Annotated[ImageFormat, Field(description="The pictures' encoding.")] = "png"
+    model: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_MODEL_NAME,
+            description="Which model draws, by its name; the service's first if absent.",
+        ),
+    ] = None
     quality: Annotated[
         int | None,
         Field(ge=0, le=100, description="Of JPEG and WebP, 90 if absent; PNG is exact."),
@@ -113,6 +122,7 @@ _BOUNDS = {
     "seed": "a whole number from 0 to 2^64 - 1, with seed + count at most 2^64",
     "count": f"a whole number from 1 to {MAX_COUNT}",
     "format": "one of " + ", ".join(FORMATS),
+    "model": f"a model's name of 1 to {MAX_MODEL_NAME} characters",
     "quality": "a whole number from 0 to 100",
     "deadline_ms": f"a whole number from 1 to {MAX_DEADLINE_MS:,}",
     "client_id": f"a text of 1 to {MAX_CLIENT_ID} characters; supersede needs one",

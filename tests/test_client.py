@@ -81,7 +81,7 @@ async def test_a_full_and_a_stopped_service(make_generator: MakeGenerator, liste
     engine = FakeEngine(tokens=12, before=lambda _: gate.wait(10))
     app = create_app(make_generator(engine), Settings(queue_limit=16))
     async with Client(listen(app)) as client:
-        batcher: Batcher = app.state.studio.batcher
+        batcher: Batcher = app.state.models.of(None).batcher
         gate.clear()
         warm = len(engine.batches)
         drawn = asyncio.ensure_future(client.generate(GenerateRequest(prompt="a")))

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ui.app import ShownModel, build, mount
+from ui.app import build, mount
 
-__all__ = ["ShownModel", "build", "mount"]
+__all__ = ["build", "mount"]

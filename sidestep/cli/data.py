@@ -25,3 +25,25 @@ def emoji(out: Path, size: int) -> None:
     sets = build(out, size_px=size)
     for emoji_set in sets:
         click.echo(f"{emoji_set.style:8} {len(emoji_set.names):6,} pictures")
+
+
+@command.command()
+@click.option(
+    "--captions",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="annotations/captions_val2014.json of your copy.",
+)
+@click.option(
+    "--images", type=click.Path(path_type=Path), required=True, help="val2014 of your copy."
+)
+@click.option("--out", type=click.Path(path_type=Path), default="data/coco", show_default=True)
+@click.option("--count", type=click.IntRange(4), default=30_000, show_default=True)
+def coco(captions: Path, images: Path, out: Path, count: int) -> None:
+    """Prepare COCO-2014 val for `sidestep evaluate-coco`: crops of 256 pixels, COUNT captions.
+
+    Nothing is downloaded. Finished pictures are kept: the same command goes on.
+    """
+    from bench.quality.coco import prepare
+
+    click.echo(prepare(captions, images, out, count=count))

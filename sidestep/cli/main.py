@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 import warnings
@@ -11,6 +10,7 @@ from typing import TextIO
 import click
 
 from sidestep import __version__
+from sidestep.cli.lazy import LazyGroup
 from sidestep.errors import (
     InvalidData,
     InvalidModel,
@@ -25,6 +25,9 @@ COMMANDS = {
     "generate": ("generate", "Draw pictures from prompts into a folder."),
     "verify": ("verify", "Draw a picture again from its recipe and compare."),
     "serve": ("serve", "Serve the HTTP API and the page."),
+    "ui": ("ui", "Show the page of a service that runs elsewhere."),
+    "models": ("models", "Open a running service's models anew."),
+    "keys": ("keys", "Add, list and revoke the service's API keys."),
     "data": ("data", "Build a training set."),
     "new": ("new", "Make a full-size model with random weights, to measure cost."),
     "import": ("import_checkpoint", "Turn one of the authors' pickles into a model."),
@@ -32,35 +35,19 @@ COMMANDS = {
     "distill": ("distill", "Distil a teacher into a one-step generator (SiD-LSG)."),
     "distill-decoder": ("distill_decoder", "Distil a model's decoder into a lighter one."),
     "export": ("export", "Compile a model and certify what was compiled."),
+    "evaluate": ("evaluate", "Judge a model's pictures beside its teacher's and real ones."),
+    "evaluate-coco": ("evaluate_coco", "Score a model as the paper does, on COCO-2014."),
+    "train-judge": ("train_judge", "Train the judge of emoji that `evaluate` asks."),
+    "bench": ("bench", "Measure engines and services, and compare what was measured."),
     "card": ("card", "Draw a model's sample grid and write its card."),
 }
 OURS = {"sidestep", "distill", "export", "serve", "ui", "bench"}  # whose warnings people see
 USER_ERRORS = (InvalidRequest, InvalidModel, InvalidData, InvalidTraining)
 
 
-class LazyGroup(click.Group):
-    """A click group that imports a command's module only when it is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name all commands, in the order people meet them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import one command."""
-        if name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(
-            f"sidestep.cli.{COMMANDS[name][0]}"
-        ).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="sidestep")
 def cli() -> None:
     """Draw pictures from prompts with one network evaluation each.

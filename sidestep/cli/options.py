@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,16 @@ def run_folder(default: str) -> Callable[[Any], Any]:
     )
 
 
-def settings_of(kind: type) -> Callable[[Any], Any]:
-    """Return one option per setting of a dataclass, absent unless given; presets fill the rest."""
+def settings_of(kind: type, names: Collection[str] = ()) -> Callable[[Any], Any]:
+    """Return one option per setting of a dataclass, absent unless given; presets fill the rest.
+
+    names: of the settings; all if absent
+    """
 
     def decorate(command: Any) -> Any:
         for name, field in reversed(declared(kind).items()):
+            if names and name not in names:
+                continue
             told = field.metadata
             given: dict[str, Any] = {"help": told["help"], "default": None}
             if told["choices"]:

@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from serve.settings import Settings, variable
+from serve.settings import SEPARATOR, Settings, variable
+from sidestep.model_folder import named_folder
+
+
+class _Listed(type(click.STRING)):  # type: ignore[misc]
+    """One text of several; the variable holds them all."""
+
+    envvar_list_splitter = SEPARATOR
 
 
 def _option(field: Field[Any]) -> Callable[[Any], Any]:
@@ -17,7 +24,9 @@ def _option(field: Field[Any]) -> Callable[[Any], Any]:
     name = field.name.replace("_", "-")
     kind: click.ParamType[Any] | None = None
     flag = f"--{name}/--no-{name}" if isinstance(field.default, bool) else f"--{name}"
-    if "bounds" in field.metadata:
+    if isinstance(field.default, tuple):
+        kind = _Listed()
+    elif "bounds" in field.metadata:
         kind = click.IntRange(*field.metadata["bounds"])
     elif "choices" in field.metadata:
         kind = click.Choice(field.metadata["choices"])
@@ -26,8 +35,9 @@ def _option(field: Field[Any]) -> Callable[[Any], Any]:
         type=kind,
         default=field.default,
         envvar=variable(field.name),
+        multiple=isinstance(field.default, tuple),
         help=field.metadata["help"],
-        show_default=field.default not in (None, ""),
+        show_default=field.default not in (None, "", ()),
         show_envvar=True,
     )
 
@@ -44,6 +54,14 @@ def command(**values: Any) -> None:
     """Serve pictures over HTTP, with a page at /ui where they follow your typing."""
     from serve.run import serve
 
-    if values["model"]:
-        values["model"] = str(Path(values["model"]).absolute())
+    for name in ("keys", "deny_list", "access_log"):
+        if values[name] and values[name] != "-":
+            values[name] = str(Path(values[name]).absolute())
+    values["model"] = tuple(_absolute(text) for text in values["model"])
     serve(Settings(**values))
+
+
+def _absolute(text: str) -> str:
+    """Write a model's folder so that another process finds it."""
+    name, folder = named_folder(text)
+    return f"{name}={folder.absolute()}" if name else str(folder.absolute())

@@ -14,11 +14,12 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from distill import emoji_data
-from distill.autoencoder import AutoencoderOptions, psnr, reconstruction_loss, to_pictures, to_unit
+from distill.autoencoder import AutoencoderOptions, reconstruction_loss, to_pictures, to_unit
 from distill.emoji_data import _identity
 from distill.emoji_sources import SOURCES
 from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
 from distill.folders import load_teacher
+from distill.picture_quality import psnr
 from distill.rates import cosine
 from distill.teacher import CaptionedLatents, TeacherOptions, draw_batch
 from sidestep.errors import InvalidModel
@@ -129,7 +130,7 @@ def test_pixels_survive_the_way_to_the_network_and_back() -> None:
     assert float(x.min()) == -1
     assert float(x.max()) == 1
     assert np.abs(to_pictures(x).astype(int) - pictures.numpy()).max() <= 1
-    assert psnr(torch.zeros(1), torch.full((1,), 0.2)) == pytest.approx(20)
+    assert float(psnr(torch.zeros(1, 3, 2, 2), torch.full((1, 3, 2, 2), 0.2))) == pytest.approx(20)
 
 
 def test_the_rate_warms_up_and_ends_at_zero() -> None:

@@ -6,6 +6,7 @@ import copy
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,21 +51,26 @@ def test_rows_are_shared_evenly_or_refused() -> None:
         Processes(0, 4).rows(6)
 
 
-def run(tmp_path: Path, out: str, processes: int, *arguments: str) -> dict[str, torch.Tensor]:
+def start(tmp_path: Path, out: str, torchrun: list[str], *arguments: str) -> subprocess.Popen[str]:
     (tmp_path / "train.py").write_text(SCRIPT)
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    done = subprocess.run(
+    return subprocess.Popen(
         [
-            *(sys.executable, *(torchrun if processes > 1 else [])),
+            *(sys.executable, *(["-m", "torch.distributed.run", *torchrun] if torchrun else [])),
             *(str(tmp_path / "train.py"), str(tmp_path / "teacher"), str(tmp_path / out)),
             *arguments,
         ],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr
+
+
+def run(tmp_path: Path, out: str, processes: int, *arguments: str) -> dict[str, torch.Tensor]:
+    torchrun = ["--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    done = start(tmp_path, out, torchrun, *arguments)
+    told = done.communicate()[1]
+    assert done.returncode == 0, told
     return load_file(tmp_path / out / "state-000002.safetensors")
 
 
@@ -86,6 +92,22 @@ def test_two_processes_end_where_one_ends(
         distance = torch.linalg.vector_norm((value - two[key]).float())
         most, floor = (1e-5, 1e-6) if key.startswith("module/") else (1e-3, 0.0)
         assert distance <= most * torch.linalg.vector_norm(value.float()) + floor, key
+
+
+@pytest.mark.slow
+def test_two_nodes_end_where_one_process_ends(
+    tiny_teacher: Teacher, tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    write_teacher(tmp_path / "teacher", tiny_teacher)
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
+    torchrun = ["--nnodes", "2", "--nproc-per-node", "1", *meeting, "--local-addr", "127.0.0.1"]
+    nodes = [start(tmp_path, "two", torchrun, "ddp", "fp32") for _ in range(2)]
+    told = [node.communicate()[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], told
+    two = load_file(tmp_path / "two" / "state-000002.safetensors")
+    one = run(tmp_path, "one", 1, "ddp", "fp32")
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-6)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(

@@ -43,11 +43,11 @@ def test_pictures_batches_and_times_are_counted(http: httpx.Client, read: Read) 
     assert read("sidestep_batch_pictures_sum") == 8
     assert read("sidestep_queued_pictures") == 0
     assert read("sidestep_ready") == 1
-    assert read("sidestep_info", engine="fake") == 1
+    assert read("sidestep_info", engine="fake", model="fake") == 1
 
 
 def test_refusals_are_counted_by_reason(http: httpx.Client, app: FastAPI, read: Read) -> None:
-    times = app.state.studio.batcher.device.times
+    times = app.state.models.of(None).batcher.device.times
     known = dict(times._means)
     times._means = dict.fromkeys(known, 60.0)
     assert http.post("/generate", json={"prompt": "a", "deadline_ms": 9}).status_code == 429

@@ -125,7 +125,7 @@ def test_a_bad_body_too(http: httpx.Client, content: bytes, kind: str, status: i
 
 
 def test_a_refusal_for_lack_of_time_is_a_rate_limit(http: httpx.Client, app: FastAPI) -> None:
-    times = app.state.studio.batcher.device.times
+    times = app.state.models.of(None).batcher.device.times
     known = dict(times._means)
     times._means = dict.fromkeys(known, 60.0)
     headers = {"X-Deadline-Ms": "1000"}

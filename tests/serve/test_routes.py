@@ -22,7 +22,7 @@ from serve.device import EngineTimes
 from sidestep.images import read_recipe
 
 JSON = {"content-type": "application/json"}
-REST = ("quality", "deadline_ms", "client_id", "supersede")
+REST = ("model", "quality", "deadline_ms", "client_id", "supersede")
 
 
 def test_one_picture_is_its_bytes(http: httpx.Client) -> None:
@@ -300,7 +300,7 @@ def test_what_fails_beside_the_engine_tells_the_client_nothing_more(
         raise OSError("a secret of the encoder")
 
     with monkeypatch.context() as patch:
-        patch.setattr(app.state.studio.generator, "picture", broken)
+        patch.setattr(app.state.models.of(None).generator, "picture", broken)
         answer = http.post("/generate", json={"prompt": "a"})
     assert answer.status_code == 500
     assert answer.json()["error"] == {
@@ -341,7 +341,7 @@ def test_a_full_queue_says_when_to_come_back(
     http: httpx.Client, url: str, desk: Any, app: FastAPI
 ) -> None:
     asked = [hold(url, desk), Asked(url, count=16)]
-    wait_until(lambda: app.state.studio.batcher.queued == 16)
+    wait_until(lambda: app.state.models.of(None).batcher.queued == 16)
     refused = http.post("/generate", json={"prompt": "a"})
     desk.open.set()
     assert refused.status_code == 429
@@ -354,7 +354,7 @@ def test_a_full_queue_says_when_to_come_back(
 def test_a_deadline_that_cannot_be_met_is_refused_before_anything_is_queued(
     http: httpx.Client, url: str, desk: Any, app: FastAPI
 ) -> None:
-    batcher = app.state.studio.batcher
+    batcher = app.state.models.of(None).batcher
     asked = hold(url, desk)
     with batcher._wake:  # the engine's calls take a minute, as far as is known
         known, batcher.device.times = batcher.device.times, EngineTimes(desk.engine.spec)
@@ -386,9 +386,9 @@ def test_the_newest_of_a_client_s_requests_wins(
     drawn = len(desk.engine.batches)
     asked = hold(url, desk)
     older = Asked(url, prompt="red", client_id="tab", supersede=True)
-    wait_until(lambda: app.state.studio.batcher.queued == 1)
+    wait_until(lambda: app.state.models.of(None).batcher.queued == 1)
     other = Asked(url, prompt="red", client_id="other tab", supersede=True)
-    wait_until(lambda: app.state.studio.batcher.queued == 2)
+    wait_until(lambda: app.state.models.of(None).batcher.queued == 2)
     newer = Asked(url, prompt="red apple", client_id="tab", supersede=True)
     assert older.answer().status_code == 409
     assert older.answer().json()["error"]["code"] == "superseded"
@@ -407,8 +407,8 @@ def test_a_client_that_leaves_is_not_drawn(
         body = b'{"prompt": "b", "count": 4}'
         head = f"POST /generate HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
         leaving.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        wait_until(lambda: app.state.studio.batcher.queued == 4)
-    wait_until(lambda: app.state.studio.batcher.queued == 0)
+        wait_until(lambda: app.state.models.of(None).batcher.queued == 4)
+    wait_until(lambda: app.state.models.of(None).batcher.queued == 0)
     desk.open.set()
     assert first.answer().status_code == 200
     assert http.post("/generate", json={"prompt": "c"}).status_code == 200
@@ -426,7 +426,7 @@ def test_health_and_home(http: httpx.Client) -> None:
 def test_the_document_is_true_and_asks_no_other_host(http: httpx.Client) -> None:
     document = http.get("/openapi.json").json()
     assert set(document["paths"]) == {
-        *("/generate", "/livez", "/readyz", "/metrics"),
+        *("/generate", "/models", "/livez", "/readyz", "/metrics"),
         *("/v1/images/generations", "/v1/models", "/v1/models/{model}"),
     }
     generate = document["paths"]["/generate"]["post"]
@@ -438,6 +438,7 @@ def test_the_document_is_true_and_asks_no_other_host(http: httpx.Client) -> None
     assert set(generate["responses"]) == {
         "200",
         "400",
+        "404",
         "406",
         "409",
         "413",

@@ -14,9 +14,13 @@ DOCS = Path(__file__).parents[2] / "docs" / "serving.md"
 
 def test_defaults_and_variables() -> None:
     assert Settings.from_environment({"SIDESTEP_MODEL": ""}) == Settings()
-    environment = {"SIDESTEP_MODEL": "m", "SIDESTEP_QUEUE_LIMIT": "32", "SIDESTEP_RECIPE": "Off"}
+    environment = {
+        "SIDESTEP_MODEL": "m, n=o",
+        "SIDESTEP_QUEUE_LIMIT": "32",
+        "SIDESTEP_RECIPE": "Off",
+    }
     settings = Settings.from_environment(environment)
-    assert settings == Settings(model="m", queue_limit=32, recipe=False)
+    assert settings == Settings(model=("m", "n=o"), queue_limit=32, recipe=False)
     assert Settings.from_environment(settings.to_environment()) == settings
 
 
@@ -38,6 +42,6 @@ def test_the_documentation_lists_every_setting_as_it_is() -> None:
     rows = re.findall(r"^\| `(SIDESTEP_\w+)` \| (.*?) \| (.*?) \|$", DOCS.read_text(), re.M)
     wanted = []
     for option in fields(Settings):
-        default = "" if option.default in (None, "") else f"`{option.default}`"
+        default = "" if option.default in (None, "", ()) else f"`{option.default}`"
         wanted.append((variable(option.name), default, option.metadata["help"]))
     assert rows == wanted

@@ -5,43 +5,47 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+import ui
 from serve.app import create_app
 from serve.settings import Settings
+from sidestep.client import Client
 from sidestep.engines.fake import FakeEngine
 from sidestep.generator import Generator
+from ui.alone import page_of
+
+Listen = Callable[[FastAPI], str]
 
 
 @pytest.fixture(scope="module")
-def http(
-    make_generator: Callable[[FakeEngine], Generator], listen: Callable[[FastAPI], str]
-) -> Iterator[httpx.Client]:
-    url = listen(create_app(make_generator(FakeEngine(tokens=12)), Settings()))
-    with httpx.Client(base_url=url, timeout=60) as client:
+def service(make_generator: Callable[[FakeEngine], Generator], listen: Listen) -> str:
+    return listen(create_app(make_generator(FakeEngine(tokens=12)), Settings()))
+
+
+@pytest.fixture(scope="module")
+def http(service: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service, timeout=60) as client:
         yield client
 
 
-def config(http: httpx.Client) -> dict[str, Any]:
-    values: dict[str, Any] = http.get("/ui/config").json()
+def call(http: httpx.Client, name: str, *data: Any, at: str = "/ui") -> dict[str, Any]:
+    """Call an endpoint as the page does."""
+    answer = http.post(f"{at}/gradio_api/run/{name}", json={"data": list(data)})
+    assert answer.status_code == 200
+    values: dict[str, Any] = answer.json()["data"][0]
     return values
-
-
-def edit(http: httpx.Client, prompt: str, seed: str, keep: bool = True) -> list[Any]:
-    """Send the page's event as the browser does; returns what it paints."""
-    event = {"data": [prompt, seed, keep, None], "fn_index": 0, "session_hash": "test"}
-    painted: list[Any] = http.post("/ui/gradio_api/run/predict", json=event).json()["data"]
-    return painted
 
 
 def test_the_page_is_served_and_asks_no_other_host(http: httpx.Client) -> None:
     page = http.get("/ui/")
     assert page.status_code == 200
-    assert config(http)["title"] == "sidestep"
+    assert http.get("/ui/config").json()["title"] == "sidestep"
     fetched = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="([^"]+)"', page.text)
     assert fetched
     assert not [url for url in fetched if re.match(r"(https?:)?//", url)]
@@ -52,30 +56,50 @@ def test_the_page_is_served_and_asks_no_other_host(http: httpx.Client) -> None:
     assert http.get("/ui").status_code == 307
 
 
+def test_the_page_s_own_files_are_served_under_the_name_of_their_contents(
+    http: httpx.Client,
+) -> None:
+    found = re.search(r"page-[0-9a-f]{12}", http.get("/ui/").text)
+    assert found is not None
+    for file in (Path(ui.__file__).parent / "page").iterdir():
+        served = http.get(f"/ui/{found[0]}/{file.name}")
+        assert served.content == file.read_bytes()
+        if file.suffix == ".js":
+            assert "javascript" in served.headers["content-type"]
+            assert not re.findall(r"https?://", served.text)
+
+
 def test_the_page_shows_the_api_s_exact_bytes(http: httpx.Client) -> None:
     seed = 2**64 - 1
-    _, picture, report, *_ = edit(http, "red apple", str(seed))
-    found = re.search(r"base64,([^\"]+)", picture)
-    assert found is not None
-    answer = http.post("/generate", json={"prompt": "red apple", "seed": seed})
-    assert base64.b64decode(found[1]) == answer.content
-    assert "engine <b>" in report
+    answer = call(http, "draw", "red apple", str(seed), 1, "fake", "tab")
+    (picture,) = answer["pictures"]
+    assert picture["seed"] == str(seed)
+    wanted = http.post("/generate", json={"prompt": "red apple", "seed": seed})
+    assert base64.b64decode(picture["data"]) == wanted.content
+    recipe = call(http, "read", picture["data"])["recipe"]
+    assert (recipe["prompt"], recipe["seed"]) == ("red apple", str(seed))
 
 
-def test_an_error_leaves_the_picture(http: httpx.Client) -> None:
-    _, picture, report, *_ = edit(http, "red apple", "seven")
-    assert isinstance(picture, dict)  # an update without a value
-    assert "value" not in picture
-    assert "Seed must be a whole number" in report
+def test_errors_are_answers(http: httpx.Client) -> None:
+    assert "Seed must be" in call(http, "draw", "a", "x", 1, "", "tab")["error"]["message"]
+    assert "not a PNG" in call(http, "read", "")["error"]["message"]
 
 
-def test_the_event_follows_every_edit_and_never_waits_for_another_user(http: httpx.Client) -> None:
-    values = config(http)
-    event = values["dependencies"][0]
-    assert event["trigger_mode"] == "always_last"
-    assert not event["queue"]
-    assert event["show_progress"] == "hidden"
-    names = {c["id"]: c["props"].get("elem_id") for c in values["components"]}
-    triggers = {(names.get(target), name) for target, name in event["targets"]}
-    assert {("prompt", "change"), ("seed", "change")} <= triggers
+def test_the_page_never_waits_for_another_user(http: httpx.Client) -> None:
+    values = http.get("/ui/config").json()
+    assert [event["queue"] for event in values["dependencies"]] == [False, False]
     assert not values.get("analytics_enabled")
+
+
+async def test_the_page_alone_draws_over_http(service: str, listen: Listen) -> None:
+    async with Client(service) as client:
+        (model,) = models = await client.models()
+    assert (model.name, model.image_size) == ("fake", (32, 32))
+    assert model.examples == ("red apple", "octopus")
+    with httpx.Client(base_url=listen(page_of(service, models)), timeout=60) as http:
+        assert http.get("/").status_code == 200
+        answer = call(http, "draw", "red apple", "7", 4, "fake", "tab", at="")
+        pictures = [base64.b64decode(picture["data"]) for picture in answer["pictures"]]
+    with httpx.Client(base_url=service, timeout=60) as http:
+        wanted = http.post("/generate", json={"prompt": "red apple", "seed": 7, "count": 4})
+    assert pictures == [base64.b64decode(one["data"]) for one in wanted.json()["pictures"]]

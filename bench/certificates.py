@@ -1,0 +1,90 @@
+"""Whether a speed counts: an engine that draws something else is not fast, it is wrong."""
+
+from __future__ import annotations
+
+import json
+import operator
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sidestep.errors import InvalidRequest
+from sidestep.model_folder import COMPILED, ModelFolder
+
+# The engine's name in its spec -> the folder of its export.
+_EXPORTS = {
+    "onnx-cpu": "onnx",
+    "onnx-cuda": "onnx-fp16",
+    "openvino-fp32": "openvino-fp32",
+    "openvino-bf16": "openvino-bf16",
+}
+_COMPARE = {">=": operator.ge, "<=": operator.le}
+
+
+def certificate_of(folder: ModelFolder, engine: str) -> Path | None:
+    """Return where the certificate of an engine should be; None for those that need none."""
+    if engine.startswith("pytorch") or engine == "fake":
+        return None
+    if export := _EXPORTS.get(engine):
+        return folder.path / export / "certificate.json"
+    library = engine.split("-")[0]
+    compiled = sorted((folder.path / COMPILED).glob(f"{library}-*/certificate.json"))
+    return compiled[0] if compiled else folder.path / COMPILED / library / "certificate.json"
+
+
+def faults_of(folder: ModelFolder, engine: str) -> list[str]:
+    """List what is wrong with an engine's certificate; a speed with any fault is invalid.
+
+    The eager fp32 PyTorch engine is what certificates compare with, and has none.
+    """
+    if engine == "fake":
+        return ["the fake engine draws nothing"]
+    path = certificate_of(folder, engine)
+    if path is None:
+        return []
+    where = path.relative_to(folder.path)
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        faults = _broken(values, folder.card.weights)
+    except FileNotFoundError:
+        return [f"{where} is missing; run sidestep export"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"{where} is damaged ({error!r})"]
+    return [f"{where}: {fault}" for fault in faults]
+
+
+def gate_faults(folder: ModelFolder, gates: Sequence[str]) -> list[str]:
+    """List the quality gates, such as "recognised>=0.8", that the card's figures do not pass.
+
+    Raises InvalidRequest for a gate that cannot be read.
+    """
+    faults = []
+    for gate in gates:
+        found = re.fullmatch(r"\s*(\w+)\s*(>=|<=)\s*([-+.\de]+)\s*", gate)
+        if not found:
+            raise InvalidRequest(
+                f"gate is {gate!r}; it must be NAME>=NUMBER or NAME<=NUMBER", field="gate"
+            )
+        name, relation, bound = found.groups()
+        measured = folder.card.quality.get(name)
+        if not isinstance(measured, int | float):
+            faults.append(f"quality gate {gate}: {name} was not measured on this model")
+        elif not _COMPARE[relation](measured, float(bound)):
+            faults.append(f"quality gate {gate}: {name} is {measured:g}")
+    return faults
+
+
+def _broken(certificate: dict[str, Any], weights: str) -> list[str]:
+    faults = []
+    if certificate["weights"] != weights:
+        faults.append("it is of other weights than the model's")
+    for name in ("largest_difference", "batch_invariance"):
+        if certificate[name] > certificate["tolerance"]:
+            faults.append(
+                f"{name} is {certificate[name]} levels of 255, above {certificate['tolerance']}"
+            )
+    psnr, least = certificate["psnr_db"], certificate["least_psnr_db"]
+    if psnr is not None and psnr < least:
+        faults.append(f"PSNR is {psnr} dB, below {least}")
+    return faults

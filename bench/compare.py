@@ -1,0 +1,97 @@
+"""Two reports side by side: ratios with intervals, and a refusal where they do not compare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.markdown import estimate, table
+from bench.reports import Report
+from bench.stats import Estimate, ratio_estimate
+from sidestep.errors import InvalidRequest
+
+
+def compare(before: Report, after: Report, *, even_if_different: bool = False) -> str:
+    """Write how many times as long each row of `after` takes as the same row of `before`.
+
+    Rows are the same if their engine and batch size, or their loop and rate, are. Where each
+    report has one engine, the engines may differ.
+    Raises InvalidRequest for reports of different kinds, models or prompts, unless it is asked
+    for, and for reports that share no row.
+    """
+    if before.kind != after.kind:
+        raise InvalidRequest(f"a report of kind {before.kind} is none of {after.kind}")
+    different = _differences(before, after)
+    if different and not even_if_different:
+        raise InvalidRequest(
+            f"the reports differ in {' and '.join(different)}; "
+            "--even-if-different compares them all the same"
+        )
+    rows = [[label, *_compared(first, second)] for label, first, second in _pairs(before, after)]
+    if not rows:
+        raise InvalidRequest("the reports have no row in common")
+    told = [f"**They differ in {' and '.join(different)}.**"] if different else []
+    for name, report in (("before", before), ("after", after)):
+        told += [f"**{name} is invalid:** {reason}" for reason in report.invalid_because]
+    headings = ["what", "p50 before ms", "p50 after ms", "times as long (95% interval)", "verdict"]
+    return "\n\n".join([*told, table(headings, rows)])
+
+
+def _differences(before: Report, after: Report) -> list[str]:
+    found = []
+    weights = [(report.model or {}).get("weights") for report in (before, after)]
+    if weights[0] != weights[1]:
+        found.append("model")
+    if list(before.prompts) != list(after.prompts) or list(before.seeds) != list(after.seeds):
+        found.append("prompts")
+    if before.machine["cpu"] != after.machine["cpu"] or _gpus(before) != _gpus(after):
+        found.append("machine")
+    return found
+
+
+def _gpus(report: Report) -> list[str]:
+    return [gpu["name"] for gpu in report.machine["gpus"]]
+
+
+def _pairs(before: Report, after: Report) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    alone = all(len({row.get("name") for row in report.rows}) == 1 for report in (before, after))
+    first, second = (
+        {_key(row, named=not alone): row for row in report.rows} for report in (before, after)
+    )
+    return [
+        (_label(first[key], second[key]), first[key], second[key]) for key in first if key in second
+    ]
+
+
+def _key(row: Mapping[str, Any], *, named: bool) -> tuple[Any, ...]:
+    if "batch" in row:
+        return (row["name"] if named else "", row["batch"])
+    return (row["loop"], row["asked_per_second"], row["callers"])
+
+
+def _label(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    if "batch" not in first:
+        rate = first["asked_per_second"]
+        return f"closed, {first['callers']} callers" if rate is None else f"open, {rate:g}/s"
+    names = dict.fromkeys((first["name"], second["name"]))
+    return f"{' -> '.join(names)}, batch {first['batch']}"
+
+
+def _compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    ratio = ratio_estimate(_samples(second), _samples(first))
+    medians = [estimate(row["latency_ms"]["p50"]) for row in (first, second)]
+    return [*medians, estimate(ratio.told() if ratio else None), _verdict(ratio)]
+
+
+def _samples(row: Mapping[str, Any]) -> list[float]:
+    if "rounds_ms" in row:
+        return [ms for times in row["rounds_ms"] for ms in times]
+    return list(row["samples_ms"])
+
+
+def _verdict(ratio: Estimate | None) -> str:
+    if ratio is None:
+        return "too few samples"
+    if ratio.low <= 1 <= ratio.high:
+        return "no difference shown"
+    return "faster" if ratio.high < 1 else "slower"

@@ -1,0 +1,49 @@
+"""A process that counts a model's operations and measures the machine's peak, then ends.
+
+    python -m bench.costs MODEL PRECISION SECONDS
+
+Apart from the benchmark's own process, which then needs no torch and no memory for it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def costs(model: Path, precision: str, *, seconds: float) -> dict[str, Any]:
+    """Return `flops` per picture and stage and `peak` in TFLOP/s; only `why_not` if they failed.
+
+    They need PyTorch, of the extra [train].
+    """
+    command = [sys.executable, "-m", "bench.costs", str(model), precision, str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it died"])[-1]
+        return {"why_not": f"operations are counted with PyTorch (sidestep[train]): {last}"}
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def main() -> None:
+    """Print the costs as one JSON line."""
+    import torch
+
+    from bench.flops import count_flops
+    from bench.machine import cores
+    from bench.peak import measure_peak
+    from sidestep.model_folder import ModelFolder
+
+    model, precision, seconds = sys.argv[1:]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    flops = count_flops(ModelFolder.open(model))
+    peak = measure_peak(precision, device=device, threads=cores(), seconds=float(seconds))
+    told = {"flops": flops, "peak": {**peak, "precision": precision, "device": device}}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()

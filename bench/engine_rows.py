@@ -1,0 +1,130 @@
+"""A contender at one batch size: its blocks of calls, and the row that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bench.contender import Contender
+from bench.stats import Estimate, mean_estimate, paired_ratio_estimate, summary
+from sidestep.errors import BenchmarkFailed
+
+
+@dataclass
+class Timed:
+    """Rounds of calls in milliseconds, by the thread count that they ran with.
+
+    build_s: what compiling for this batch size took, where that happens at run time
+    failed: why nothing more was timed, if so
+    """
+
+    contender: Contender
+    batch: int
+    rounds: dict[int | None, list[list[float]]] = field(default_factory=dict)
+    build_s: float | None = None
+    failed: str = ""
+
+    @property
+    def name(self) -> str:
+        """The contender's."""
+        return self.contender.name
+
+    def pilot(self) -> float:
+        """Compile if that is needed, and return about how long a call takes, in milliseconds."""
+        slowest = 0.1
+        for threads in self.contender.threads:
+            slowest = max(slowest, *self._order(calls=1, warmup=1, threads=threads))
+        return slowest
+
+    def block(self, calls: int, warmup: int) -> None:
+        """Time one block for each thread count; a contender that fails is left alone after."""
+        for threads in self.contender.threads:
+            if times := self._order(calls=calls, warmup=warmup, threads=threads):
+                self.rounds.setdefault(threads, []).append(times)
+
+    @property
+    def best(self) -> int | None:
+        """The thread count whose median is the smallest; None for who chooses by itself."""
+        return min(self.rounds, key=self.median_ms, default=None)
+
+    def median_ms(self, threads: int | None) -> float:
+        """Return the median of all calls with this many threads."""
+        return float(np.median([ms for times in self.rounds[threads] for ms in times]))
+
+    @property
+    def best_rounds(self) -> Sequence[Sequence[float]]:
+        """The rounds with the best thread count."""
+        return self.rounds.get(self.best, [])
+
+    def _order(self, **details: Any) -> list[float]:
+        if self.failed:
+            return []
+        try:
+            told = self.contender.order("time", batch=self.batch, **details)
+        except BenchmarkFailed as error:
+            self.failed = f"at batch {self.batch} {error}"
+            return []
+        self.build_s = self.build_s if told["build_s"] is None else told["build_s"]
+        times: list[float] = told["ms"]
+        return times
+
+
+def row_of(
+    one: Timed,
+    all_timed: Sequence[Timed],
+    costs: Mapping[str, Any],
+    stages: Mapping[str, Sequence[float]],
+) -> dict[str, Any]:
+    """Make the report's row: latency, rate, stages, what the arithmetic allows, the ratio."""
+    samples = [ms for times in one.best_rounds for ms in times]
+    latency = summary(samples)
+    first = next(other for other in all_timed if other.batch == one.batch)
+    ratio = paired_ratio_estimate(one.best_rounds, first.best_rounds) if one is not first else None
+    return {
+        "name": one.name,
+        "batch": one.batch,
+        "threads": one.best,
+        "threads_tried_ms": {
+            str(threads): round(one.median_ms(threads), 4)
+            for threads in one.rounds
+            if threads is not None
+        },
+        "latency_ms": latency,
+        "images_per_s": _told(_rate(samples, one.batch)),
+        "times_as_long": _told(ratio),
+        "build_s": one.build_s,
+        "stages_ms": {name: float(f"{np.median(ms):.6g}") for name, ms in stages.items()},
+        **_arithmetic(samples, one.batch, costs),
+        "rounds_ms": one.best_rounds,
+        "failed": one.failed or None,
+    }
+
+
+def _arithmetic(
+    samples: Sequence[float], batch: int, costs: Mapping[str, Any]
+) -> dict[str, float | None]:
+    """Compare with the arithmetic: floor = operations / the machine's measured peak."""
+    if "flops" not in costs or not samples:
+        return {"tflops": None, "percent_of_peak": None, "floor_ms": None}
+    flops = batch * sum(costs["flops"].values())
+    peak = max(costs["peak"][name] for name in ("matmul_tflops", "convolution_tflops"))
+    reached = flops / (1e-3 * float(np.median(samples))) / 1e12
+    return {
+        "tflops": float(f"{reached:.4g}"),
+        "percent_of_peak": float(f"{100 * reached / peak:.4g}"),
+        "floor_ms": float(f"{1e3 * flops / (peak * 1e12):.4g}"),
+    }
+
+
+def _rate(samples: Sequence[float], batch: int) -> Estimate | None:
+    mean = mean_estimate(samples)
+    if mean is None:
+        return None
+    return Estimate(1e3 * batch / mean.value, 1e3 * batch / mean.high, 1e3 * batch / mean.low)
+
+
+def _told(estimate: Estimate | None) -> dict[str, float] | None:
+    return estimate.told() if estimate else None

@@ -1,0 +1,130 @@
+"""docs/benchmarks.md: every figure that was measured, and what was not, from reports on disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.markdown import report_text
+from bench.plots import plot_report
+from bench.reports import Report
+from sidestep.errors import InvalidData
+from sidestep.files import write_bytes
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its report's file name, heading, what it shows, how to measure it."""
+
+    name: str
+    heading: str
+    text: str
+    command: str
+
+
+_SD15 = "sidestep new --arch sd15 --random --out sd15 && sidestep export sd15 --precision fp16"
+SECTIONS = (
+    Section(
+        "engines-cpu",
+        "Engines on a CPU, beside others",
+        "The embedded model, 64x64. All draw the same weights, prompts and noise, each in a "
+        "process of its own, in alternating blocks of calls; peers with the best of several "
+        "thread counts. `times as long` is the ratio of medians to the first engine's.",
+        "sidestep bench engine --engine onnx --engine openvino "
+        "--against diffusers,torch-compile,optimum --out docs/benchmarks/engines-cpu.json",
+    ),
+    Section(
+        "http-cpu",
+        "The service on a CPU",
+        "`sidestep serve` with the embedded model; service and load generator share the cores.",
+        "sidestep bench http --callers 2 --out docs/benchmarks/http-cpu.json",
+    ),
+    Section(
+        "bentoml-batching",
+        "BentoML's own adaptive batching",
+        "The same load on a BentoML service whose `@bentoml.api(batchable=True)` does what our "
+        "queue does.",
+        "sidestep bench http http://HOST:PORT/PATH --out docs/benchmarks/bentoml-batching.json",
+    ),
+    Section(
+        "distill-cpu",
+        "Distillation on a CPU",
+        "The embedded teacher, the preset's batch. The authors' way encodes the text in every "
+        "call, computes x_0 picture by picture, keeps both networks' gradients and Adam's first "
+        "moment, and collects garbage after each update; each further row mends one of these.",
+        "sidestep bench distill --against-authors --rounds 2 "
+        "--out docs/benchmarks/distill-cpu.json",
+    ),
+    Section(
+        "distill-h100",
+        "Distillation of Stable Diffusion 1.5 on an H100",
+        "Random weights, guidance 1.5, bf16. The paper: 15 s for 1,000 images on 8 GPUs, 8.3 "
+        "images/s on each. Aims: 17 images/s, and at most 24 GB with "
+        "`--recompute --ema-half-life 0`.",
+        "sidestep bench distill --preset sd15 --teacher sd15 --device cuda "
+        "--out docs/benchmarks/distill-h100.json",
+    ),
+    Section(
+        "engines-h100",
+        "Stable Diffusion 1.5 on an H100",
+        "Random weights: cost does not depend on them.",
+        f"{_SD15} && sidestep bench engine sd15 --engine onnx-cuda --engine aoti "
+        "--against diffusers,torch-compile --out docs/benchmarks/engines-h100.json",
+    ),
+    Section(
+        "engines-a100",
+        "Stable Diffusion 1.5 on an A100",
+        "Random weights: cost does not depend on them.",
+        f"{_SD15} && sidestep bench engine sd15 --engine onnx-cuda --engine aoti "
+        "--against diffusers,torch-compile --out docs/benchmarks/engines-a100.json",
+    ),
+)
+HEAD = """# Benchmarks
+
+Made by `sidestep bench report {source} -o {out}` from the reports in `{source}`;
+[bench-schema.json](bench-schema.json) describes them. Every figure stands with its command, machine
+and date. Figures in brackets are 95% bootstrap intervals; a percentile that the sample is too small
+for is a dash.
+
+- **Latency** is from prompt and noise to pixels in host memory, so a GPU has finished; `cold start`
+  from the start of a process to its first picture, its files being in the page cache.
+- **The floor** is the operations of the original networks divided by the largest rate of matrix
+  products and convolutions that the machine showed in the same run. An exported graph may need
+  fewer: constants are folded, and convolutions may be of Winograd's kind.
+- **Under load** requests arrive at random (Poisson) whether or not earlier ones are answered, and
+  latency counts from when a request was due. A request that is refused or fails breaks the promise
+  as a late one does.
+- **Speeds are invalid**, and say so, where an engine's certificate or a quality gate fails."""
+
+
+def write_page(source: Path, out: Path, *, plots: bool) -> None:
+    """Write the page, and a plot beside each report; raises InvalidData for a damaged report."""
+    reports = read_reports(source)
+    for name, report in reports.items() if plots else ():
+        plot_report(report, source / f"{name}.png")
+    write_bytes(out, page_text(reports, source, out).encode())
+
+
+def read_reports(source: Path) -> dict[str, Report]:
+    """Read every report of a folder, by file name; raises InvalidData if it is no folder."""
+    if not source.is_dir():
+        raise InvalidData(f"{source} is not a folder of reports")
+    return {path.stem: Report.read(path) for path in sorted(source.glob("*.json"))}
+
+
+def page_text(reports: dict[str, Report], source: Path, out: Path) -> str:
+    """Write all sections, those without a report as not yet measured, then all other reports."""
+    known = {section.name for section in SECTIONS}
+    others = [Section(name, name, "", "") for name in reports if name not in known]
+    folder = Path(os.path.relpath(source, out.parent))
+    parts = [HEAD.format(source=source.as_posix(), out=out.as_posix())]
+    for section in (*SECTIONS, *others):
+        report = reports.get(section.name)
+        told = (
+            report_text(report) if report else f"Not yet measured. The command: `{section.command}`"
+        )
+        parts += [f"## {section.heading}", section.text, told]
+        if (source / f"{section.name}.png").is_file():
+            parts.append(f"![{section.heading}]({(folder / section.name).as_posix()}.png)")
+    return "\n\n".join(part for part in parts if part) + "\n"

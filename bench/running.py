@@ -1,0 +1,65 @@
+"""A service beside its benchmark: started, watched from outside, and ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+import psutil
+
+from bench.service import HOST, free_port
+
+START_S = 120.0
+
+
+class Running:
+    """A service's processes: the one that was started and all below it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        """Watch `process`, which listens on `port` of this machine."""
+        self.port = port
+        self._process = psutil.Process(process.pid)
+
+    def cpu_s(self) -> float:
+        """Sum the processor time that the processes have used."""
+        times = [process.cpu_times() for process in self._all()]
+        return float(sum(one.user + one.system for one in times))
+
+    def memory_mib(self) -> float:
+        """Sum the memory that the processes hold."""
+        return float(sum(process.memory_info().rss for process in self._all())) / 2**20
+
+    def _all(self) -> Sequence[psutil.Process]:
+        return [self._process, *self._process.children(recursive=True)]
+
+
+@contextmanager
+def running(*command: str) -> Iterator[Running]:
+    """Run `python -m COMMAND --port PORT` on a free port, from ready until the block ends."""
+    port = free_port()
+    line = [sys.executable, "-m", *command, "--port", str(port)]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL) as process:
+        try:
+            _wait_until_ready(process, port)
+            yield Running(process, port)
+        finally:
+            process.terminate()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urlopen(f"http://{HOST}:{port}/readyz", timeout=5):
+                break
+        except (URLError, OSError):
+            time.sleep(0.05)
+    else:
+        raise RuntimeError(f"the service did not start (its status is {process.poll()})")
+    with suppress(HTTPError), urlopen(f"http://{HOST}:{port}/ui/", timeout=START_S):
+        pass  # the page loads beside the service, and would be measured with it

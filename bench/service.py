@@ -1,0 +1,53 @@
+"""A service of our own for the time of a benchmark."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+from sidestep.errors import BenchmarkFailed
+
+HOST = "127.0.0.1"
+_CODE = "import sys; sys.path.append({root!r}); from sidestep.cli.main import main; main()"
+
+
+@contextmanager
+def serving(*flags: str) -> Iterator[str]:
+    """Run `sidestep serve` with these flags on a free port until the block ends; its address.
+
+    Raises BenchmarkFailed with its last words if it does not start.
+    """
+    port = free_port()
+    root = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", _CODE.format(root=root), "serve", *flags, "--port", str(port)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+    ) as process:
+        assert process.stdout is not None
+        try:
+            told: deque[str] = deque(maxlen=5)
+            for line in process.stdout:
+                told.append(line.strip())
+                if "sidestep is ready" in line:
+                    break
+            else:
+                raise BenchmarkFailed(f"the service did not start: {' '.join(told)[-400:]}")
+            Thread(target=deque, args=(process.stdout, 0), daemon=True).start()  # keeps it going
+            yield f"http://{HOST}:{port}"
+        finally:
+            process.terminate()
+
+
+def free_port() -> int:
+    """Find a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

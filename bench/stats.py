@@ -1,0 +1,145 @@
+"""Percentiles with the interval that a sample allows, and none where it allows none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+PERCENTS = (50, 95, 99)
+
+Values = Sequence[float] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def told(self) -> dict[str, float]:
+        """Write it for a report, to six digits."""
+        return {name: float(f"{value:.6g}") for name, value in asdict(self).items()}
+
+
+def percentile(values: Values, percent: float) -> float:
+    """Return the smallest value that `percent` of all are not above (nearest rank); nan for none.
+
+    Always a value that was measured; an infinite one, of a request that failed, counts as slowest.
+    """
+    if not len(values):
+        return math.nan
+    return float(np.sort(np.asarray(values, np.float64))[_rank(len(values), percent) - 1])
+
+
+def least_sample(percent: float) -> int:
+    """Return the sample size from which a percentile has a 95% interval between measured values.
+
+    Below it the slowest value lies under the percentile with a chance above 2.5%: p^n > 0.025.
+    It is 6 for the median, 72 for p95 and 368 for p99.
+    """
+    share = max(percent, 100 - percent) / 100
+    return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(share))
+
+
+def percentile_estimate(values: Values, percent: float) -> Estimate | None:
+    """Estimate a percentile by the bootstrap; None where the sample is too small.
+
+    The k-th smallest of a resample of n is the sample's value at the k-th smallest of n uniform
+    ranks, which has a Beta(k, n - k + 1) distribution: drawn directly, nothing is sorted again.
+    """
+    n = len(values)
+    if n < least_sample(percent):
+        return None
+    ordered = np.sort(np.asarray(values, np.float64))
+    k = _rank(n, percent)
+    ranks = np.floor(n * _rng().beta(k, n - k + 1, RESAMPLES)).astype(int)
+    low, high = _interval(ordered[ranks.clip(0, n - 1)])
+    return Estimate(float(ordered[k - 1]), low, high)
+
+
+def mean_estimate(values: Values) -> Estimate | None:
+    """Estimate the mean by the bootstrap; None for fewer than two values."""
+    sample = np.asarray(values, np.float64)
+    if len(sample) < 2:
+        return None
+    drawn = _rng().integers(0, len(sample), (RESAMPLES, len(sample)))
+    low, high = _interval(sample[drawn].mean(axis=1))
+    return Estimate(float(sample.mean()), low, high)
+
+
+def ratio_estimate(
+    above: Values, below: Values, statistic: Callable[[Values], float] = np.median
+) -> Estimate | None:
+    """Estimate statistic(above) / statistic(below) of two independent samples; None below 6."""
+    samples = [np.asarray(values, np.float64) for values in (above, below)]
+    if min(map(len, samples)) < least_sample(50):
+        return None
+    rng = _rng()
+    ratios = np.array(
+        [
+            statistic(rng.choice(samples[0], len(samples[0])))
+            / statistic(rng.choice(samples[1], len(samples[1])))
+            for _ in range(RESAMPLES)
+        ]
+    )
+    low, high = _interval(ratios)
+    return Estimate(float(statistic(samples[0]) / statistic(samples[1])), low, high)
+
+
+def paired_ratio_estimate(above: Sequence[Values], below: Sequence[Values]) -> Estimate | None:
+    """Estimate the ratio of two medians measured in the same alternating rounds.
+
+    Whole rounds are resampled, for both at once: what slows a round slows both, and calls of one
+    round resemble each other. None below six rounds.
+    """
+    if len(above) != len(below) or len(above) < least_sample(50):
+        return None
+    of_above, of_below = (
+        np.array([np.median(values) for values in rounds]) for rounds in (above, below)
+    )
+    drawn = _rng().integers(0, len(above), (RESAMPLES, len(above)))
+    low, high = _interval(np.median(of_above[drawn], axis=1) / np.median(of_below[drawn], axis=1))
+    return Estimate(float(np.median(of_above) / np.median(of_below)), low, high)
+
+
+def summary(values: Values) -> dict[str, Any]:
+    """Describe a sample for a report: n, mean, percentiles, and those it is too small for."""
+    told: dict[str, Any] = {"n": len(values), "mean": None}
+    if len(values) and np.isfinite(values).all():
+        told["mean"] = float(f"{np.mean(values):.6g}")
+    too_few = []
+    for percent in PERCENTS:
+        estimate = percentile_estimate(values, percent)
+        told[f"p{percent}"] = estimate.told() if estimate and _finite(estimate) else None
+        if estimate is None:
+            too_few.append(f"p{percent} needs {least_sample(percent)} samples")
+    told["too_few_for"] = too_few
+    return told
+
+
+def _finite(estimate: Estimate) -> bool:
+    return math.isfinite(estimate.value) and math.isfinite(estimate.high)
+
+
+def _rank(n: int, percent: float) -> int:
+    return min(n, max(1, math.ceil(round(n * percent / 100, 9))))
+
+
+def _interval(drawn: NDArray[np.float64]) -> tuple[float, float]:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail], method="nearest")
+    return float(low), float(high)
+
+
+def _rng() -> np.random.Generator:
+    """Draw the same resamples each time, so that a report can be made again."""
+    return np.random.default_rng(0)

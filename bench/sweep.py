@@ -1,0 +1,101 @@
+"""The largest rate at which a service keeps its promise, by bisection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bench.arrivals import poisson
+from bench.load import Ask, Run, open_loop
+from bench.stats import least_sample, percentile
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Of all requests, `percent` are answered with a picture within `within_ms`.
+
+    A request that is refused or fails counts as one that took for ever.
+    """
+
+    within_ms: float = 100.0
+    percent: float = 99.0
+
+    def kept_by(self, run: Run) -> bool:
+        """Whether it held in a run."""
+        return not run.died and self.latency_ms(run) <= self.within_ms
+
+    def latency_ms(self, run: Run) -> float:
+        """Return the latency that `percent` of the requests kept to; maybe infinite."""
+        return percentile(run.latencies_ms, self.percent)
+
+    def __str__(self) -> str:
+        return f"p{self.percent:g} <= {self.within_ms:g} ms"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An open loop at one rate, in requests per second."""
+
+    per_second: float
+    run: Run
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All trials in their order; the answer lies between `kept` and `missed` per second."""
+
+    trials: tuple[Trial, ...]
+
+    @property
+    def kept(self) -> float:
+        """The largest rate at which the promise was kept; 0 if it never was."""
+        return max((trial.per_second for trial in self.trials if trial.kept), default=0.0)
+
+    @property
+    def missed(self) -> float:
+        """The smallest rate above `kept` at which it was not; infinite if none was tried."""
+        above = (t.per_second for t in self.trials if not t.kept and t.per_second > self.kept)
+        return min(above, default=math.inf)
+
+
+async def sweep(
+    attempt: Callable[[float], Awaitable[Trial]],
+    *,
+    start: float,
+    precision: float = 0.05,
+    most: int = 10,
+    failed: Callable[[], object] = lambda: None,
+) -> Sweep:
+    """Halve or double the rate from `start` until the promise turns, then bisect.
+
+    precision: the share of the rate to find it to; most: how many trials there may be.
+    Ends at once when the service dies, or when `failed` says so.
+    """
+    trials: list[Trial] = []
+    rate, found = start, Sweep(())
+    while len(trials) < most:
+        trials.append(await attempt(rate))
+        found = Sweep(tuple(trials))
+        if trials[-1].run.died or failed():
+            break
+        if found.kept and found.missed - found.kept <= precision * found.missed:
+            break
+        unbounded = math.isinf(found.missed)
+        rate = 2 * found.kept if unbounded else (found.kept + found.missed) / 2
+    return found
+
+
+def attempt_at(
+    ask: Ask, promise: Promise, *, seconds: float
+) -> Callable[[float], Awaitable[Trial]]:
+    """Return what runs one trial: for `seconds`, or longer where the percentile needs more."""
+    seeds = iter(range(2**31))
+
+    async def attempt(per_second: float) -> Trial:
+        count = max(math.ceil(per_second * seconds), least_sample(promise.percent))
+        run = await open_loop(ask, poisson(per_second, count, seed=next(seeds)))
+        return Trial(per_second, run, promise.kept_by(run))
+
+    return attempt

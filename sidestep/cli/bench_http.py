@@ -1,0 +1,134 @@
+"""`sidestep bench http`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidestep.cli.options import ENGINE, MODEL
+from sidestep.errors import BenchmarkFailed, InvalidRequest
+
+
+@click.command()
+@click.argument("url", required=False)
+@MODEL
+@ENGINE
+@click.option("--slo-ms", type=click.FloatRange(0.1), default=100.0, show_default=True)
+@click.option(
+    "--slo-percent",
+    type=click.FloatRange(1, 99.99),
+    default=99.0,
+    show_default=True,
+    help="The promise: of all requests, this share gets a picture within --slo-ms.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.01),
+    help="Requests per second of one open loop.  [default: search the largest that keeps it]",
+)
+@click.option(
+    "--callers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Run a closed loop of so many callers before, for comparison.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1),
+    default=20.0,
+    show_default=True,
+    help="Of each loop; longer where the percentile needs more requests.",
+)
+@click.option(
+    "--body",
+    default="{}",
+    show_default=True,
+    help="JSON that each request carries; with a prompt inside, it is the whole body.",
+)
+@click.option("--prompt", "prompts", multiple=True, help="A prompt to ask for; several in turn.")
+@click.option(
+    "--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="In seconds."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the report here, as JSON.")
+def command(
+    url: str | None,
+    model: Path | None,
+    engine: str,
+    slo_ms: float,
+    slo_percent: float,
+    rate: float | None,
+    callers: int,
+    seconds: float,
+    body: str,
+    prompts: tuple[str, ...],
+    timeout: float,
+    out: Path | None,
+) -> None:
+    """Load the service at URL, or one of our own with --model, and report what callers see.
+
+    Requests arrive at random (Poisson), whether or not earlier ones are answered, and latency
+    counts from when a request was due: a service that stalls cannot hide it by being asked less.
+    Without --rate the largest rate is searched at which the promise is kept. Any service that
+    answers POST requests can be measured; a URL without a path means /generate.
+
+    Exit code 1 if it cannot be reached, dies or answers errors (429 and 503 are refusals, and
+    only counted); what was measured is reported all the same.
+    """
+    import asyncio
+
+    from bench.http import PROMPTS, Plan, measure
+    from bench.http_client import Target
+    from bench.markdown import report_text
+    from bench.service import serving
+    from bench.sweep import Promise
+
+    plan = Plan(
+        rate=rate,
+        callers=callers,
+        seconds=seconds,
+        promise=Promise(slo_ms, slo_percent),
+        prompts=prompts or PROMPTS,
+        body=_body(body),
+        timeout_s=timeout,
+        tell=partial(click.echo, err=True),
+    )
+    flags: list[str] = []
+    told: dict[str, Any] = {}
+    if url is None:
+        flags, told = _own_service(model, engine)
+    with serving(*flags) if url is None else nullcontext(url) as address:
+        report = asyncio.run(measure(Target.parse(address), plan, **told))
+    if out:
+        report.write(out)
+    click.echo(report_text(report))
+    if report.failed:
+        raise BenchmarkFailed(report.failed)
+
+
+def _own_service(model: Path | None, engine: str) -> tuple[list[str], dict[str, Any]]:
+    from bench.certificates import faults_of
+    from bench.reports import told_model
+    from sidestep.engines.load import load_engine
+    from sidestep.model_folder import ModelFolder
+
+    folder = ModelFolder.open(model)
+    name = load_engine(folder, engine).spec.name
+    told = {"model": {**told_model(folder), "engine": name}}
+    flags = ["--model", str(folder.path.absolute()), "--engine", engine]
+    return flags, {**told, "invalid_because": faults_of(folder, name)}
+
+
+def _body(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise InvalidRequest(f"body is {text!r}; it must be a JSON object", field="body")
+    return values

@@ -1,0 +1,91 @@
+"""The benchmark measures the same training in the authors' way and in ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.authors_way import WAYS, Indices, in_the_authors_way
+from bench.distillation import HERE, THEIRS, Task, cases, measure, measure_case
+from bench.markdown import report_text
+from distill import losses
+from distill.folders import Teacher, write_teacher
+from distill.guidance import strategy
+from distill.options import DistillOptions
+from distill.sid_lsg import Distillation
+from distill.texts import EncodedTexts
+from sidestep.schedule import NoiseSchedule
+
+OPTIONS = DistillOptions(
+    guidance=strategy("lsg", 1.5), batch=4, per_device_batch=2, precision="fp32", learning_rate=1e-3
+)
+SCHEDULE = NoiseSchedule.from_config({})
+
+
+def encode(rows: torch.Tensor) -> torch.Tensor:
+    """Stand in for a text encoder: one embedding [12, 16] for each row."""
+    source = torch.Generator().manual_seed(0)
+    return torch.randn(9, 12, 16, generator=source)[rows]
+
+
+@pytest.mark.parametrize("ways", [(way,) for way in WAYS] + [tuple(WAYS)], ids="+".join)
+def test_the_authors_way_arrives_at_the_same_weights(
+    tiny_teacher: Teacher, ways: tuple[str, ...]
+) -> None:
+    every = encode(torch.arange(9))
+    ours = Distillation(tiny_teacher.unet, EncodedTexts([every[1:]], every[:1]), SCHEDULE, OPTIONS)
+    texts = Indices(8, torch.device("cpu")) if "text" in ways else ours.samples.texts
+    theirs = Distillation(tiny_teacher.unet, texts, SCHEDULE, OPTIONS)
+    to_x0 = losses.to_x0
+    with in_the_authors_way(theirs, ways, encode) as update:
+        for step in (1, 2):
+            ours.update(step)
+            update(step)
+        kept = [p.grad is not None for p in theirs.psi.unet.parameters()]
+    assert losses.to_x0 is to_x0
+    assert all(kept) == ("gradients" in ways)
+    assert any(kept) == ("gradients" in ways)
+    for a, b in zip(ours.theta.unet.parameters(), theirs.theta.unet.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_every_mend_leaves_one_way_out() -> None:
+    named = cases(compare=True)
+    assert named.pop(HERE) == ()
+    assert set(named.pop(THEIRS)) == set(WAYS)
+    assert sorted(set(WAYS) - set(ways) for ways in named.values()) == sorted({way} for way in WAYS)
+
+
+def test_a_case_takes_the_operations_that_the_method_says(
+    tiny_teacher: Teacher, tmp_path: Path
+) -> None:
+    """18 UNet passes of a picture with guidance: 7 for the fake score, 11 for the generator."""
+    write_teacher(tmp_path / "teacher", tiny_teacher)
+    task = Task(tmp_path / "teacher", OPTIONS, "cpu", steps=2, warm_up=0, threads=1)
+    measured = measure_case(task)
+    assert len(measured.seconds) == 2
+    assert min(measured.seconds) > 0
+    texts = EncodedTexts([torch.zeros(1, 12, 16)], torch.zeros(1, 12, 16))
+    scored = Distillation(tiny_teacher.unet, texts, SCHEDULE, OPTIONS).phi
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        scored(torch.zeros(1, 4, 8, 8), torch.ones(1), torch.zeros(1, 12, 16))
+    assert measured.flops / OPTIONS.batch / counter.get_total_flops() == pytest.approx(18, rel=0.03)
+
+
+def test_cases_are_measured_in_processes_of_their_own(
+    tiny_teacher: Teacher, tmp_path: Path
+) -> None:
+    write_teacher(tmp_path / "teacher", tiny_teacher)
+    task = Task(tmp_path / "teacher", OPTIONS, "cpu", steps=2, threads=1)
+    result = measure(task)
+    report = result.report()
+    (row,) = report.rows
+    assert len(row["seconds"]) == 2
+    assert row["images_per_s"] == pytest.approx(4 / median(row["seconds"]), rel=1e-2)
+    assert row["times_the_authors"] == 1
+    assert 0 < report.figures["percent_of_peak"] < 100
+    assert "as here" in report_text(report)

@@ -1,0 +1,112 @@
+"""`POST /models/reload`, `sidestep models reload` and the watcher, on real folders."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from serve.app import create_app
+from serve.settings import Settings
+from sidestep.cli.main import main
+from sidestep.generator import Generator
+from sidestep.images import read_recipe
+from sidestep.model_folder import CARD, ONNX, ModelFolder, write_card
+
+Listen = Callable[[FastAPI], str]
+
+
+@pytest.fixture
+def url(tiny_model: ModelFolder, listen: Listen) -> str:
+    generator = Generator.load(tiny_model.path, engine="onnx", name="mine")
+    return listen(create_app(generator, Settings()))
+
+
+def change(folder: ModelFolder) -> str:
+    """Give the folder other weights, as a new distillation would; returns their hash."""
+    path = folder.path / "unet" / "config.json"
+    weights = next((folder.path / "unet").glob("*.safetensors"))
+    path.write_text(path.read_text() + "\n")
+    weights.write_bytes(weights.read_bytes() + b" ")
+    return write_card(folder.path, folder.card).card.weights
+
+
+def weights_of(url: str) -> str:
+    answer = httpx.get(f"{url}/generate?prompt=a", timeout=60)
+    recipe = read_recipe(answer.content)
+    assert recipe is not None
+    return str(recipe.weights)
+
+
+def test_the_command_line(
+    url: str, tiny_model: ModelFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["models", "reload", "--url", url])
+    assert capsys.readouterr().out.startswith("mine: onnx-cpu, weights ")
+    with pytest.raises(SystemExit) as left:
+        main(["models", "reload", "yours", "--url", url])
+    assert left.value.code == 2
+    assert "must be one of mine" in capsys.readouterr().err
+    (tiny_model.path / CARD).write_text("{")
+    with pytest.raises(SystemExit) as left:
+        main(["models", "reload", "mine", "--url", url])
+    assert left.value.code == 2
+    assert "InvalidModel" in capsys.readouterr().err
+    assert httpx.get(f"{url}/generate?prompt=a", timeout=60).status_code == 200
+
+
+def test_only_this_machine_may_reload(http: httpx.Client) -> None:
+    for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+        refused = http.post("/models/reload", json={}, headers={header: "127.0.0.1"})
+        assert refused.status_code == 403
+        assert refused.json()["error"]["code"] == "forbidden"
+    assert http.post("/models/reload", content="{}").status_code == 415, "a page's form cannot"
+    for body in ({"model": 3}, {"name": "mine"}):
+        assert http.post("/models/reload", json=body).status_code == 422
+    assert http.post("/models/reload", json={"model": "nope"}).status_code == 404
+    assert http.post("/models/reload", json={}).json()["models"][0]["name"] == "mine"
+
+
+def test_a_changed_folder_is_seen_and_a_damaged_one_waited_for(
+    tiny_model: ModelFolder, listen: Listen, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = create_app(Generator.load(tiny_model.path, engine="onnx"), Settings(watch_s=1))
+    url = listen(app)
+    graph, card = tiny_model.path / ONNX, tiny_model.path / CARD
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[:1000])
+    card.write_text(json.dumps({**json.loads(card.read_text()), "examples": ["blue heart"]}))
+    wait_until(lambda: reloads(url, "failed") >= 2)
+    assert app.state.models.generators[0].examples == tiny_model.card.examples
+    assert httpx.get(f"{url}/generate?prompt=a", timeout=60).status_code == 200
+    assert caplog.text.count("tiny goes on as it was") == 1, "told of once"
+    graph.write_bytes(whole)
+    wait_until(lambda: reloads(url, "done") == 1)
+    assert app.state.models.generators[0].examples == ("blue heart",)
+    assert httpx.get(f"{url}/generate?prompt=a", timeout=60).status_code == 200
+
+
+def reloads(url: str, result: str) -> float:
+    text = httpx.get(f"{url}/metrics", timeout=60).text
+    found = re.search(rf'^sidestep_reloads_total{{.*result="{result}"}} (\S+)$', text, re.M)
+    return float(found[1]) if found else 0.0
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_a_folder_with_other_weights_is_drawn_from(url: str, tiny_model: ModelFolder) -> None:
+    before = weights_of(url)
+    after = change(tiny_model)
+    assert weights_of(url) == before != after
+    told = httpx.post(f"{url}/models/reload", json={"model": "mine"}, timeout=60).json()
+    assert told["models"] == [{"name": "mine", "engine": "onnx-cpu", "weights": weights_of(url)}]

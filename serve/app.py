@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 
 from serve import documents
 from serve.access_log import AccessLog, LogRequests
+from serve.direct import DirectRoutes
 from serve.errors import not_served
 from serve.guards import Guards
 from serve.metrics import CountRequests
@@ -64,6 +65,10 @@ def create_app(generator: Generator, settings: Settings, *others: Generator) -> 
         telemetry={"tracing": False, "metrics": False, "logs": False},  # BentoML has its own
     )
     app.state.models, app.state.log = models, None
+    routers = [routes(models) for routes in (our_routes, openai_routes, reload_routes)]
+    for router in routers:
+        app.include_router(router)
+    app.add_middleware(DirectRoutes, routers=routers)  # the innermost: what is added first
     app.add_middleware(Guards, settings=settings, metrics=models.metrics)
     _allow_origins(app, settings.cors_origins)
     app.add_middleware(CountRequests, requests=models.metrics.requests)
@@ -71,9 +76,9 @@ def create_app(generator: Generator, settings: Settings, *others: Generator) -> 
         app.state.log = AccessLog(settings.access_log, models.metrics.lost_lines)
         app.add_middleware(LogRequests, log=app.state.log)
     app.add_exception_handler(HTTPException, not_served)
-    for routes in (our_routes, openai_routes, reload_routes):
-        app.include_router(routes(models))
     documents.install(app)
+    if settings.keys:
+        documents.tell_keys(app)
     app.mount(PAGE, page)
     return app
 

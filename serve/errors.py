@@ -28,6 +28,7 @@ from sidestep.errors import (
     Unauthorized,
 )
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 logger = logging.getLogger("sidestep.serve")
 MAX_NAME = 64
 
@@ -157,9 +158,12 @@ class AnsweringRoute(APIRoute):
 
     answer = staticmethod(answer)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         """Wrap the route's function."""
-        handler = super().get_route_handler()
+        return self.answering(super().get_route_handler())
+
+    def answering(self, handler: Handler) -> Handler:
+        """Make every exception of `handler` an answer."""
 
         async def answering(request: Request) -> Response:
             try:

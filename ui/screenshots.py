@@ -19,12 +19,12 @@ from PIL import Image
 from sidestep.errors import BackendUnavailable
 from sidestep.files import write_bytes
 
-DESKTOP = {"width": 1000, "height": 800}
-PHONE = {"width": 360, "height": 740}
+DESKTOP: Any = {"width": 1000, "height": 800}
+PHONE: Any = {"width": 360, "height": 740}
 PATIENCE_MS = 120_000
 READY = "#picture[aria-busy=false] img"
 # name -> (window, light or dark, what is in the link)
-PICTURES: dict[str, tuple[dict[str, int], str, dict[str, str]]] = {
+PICTURES: dict[str, tuple[Any, Any, dict[str, str]]] = {
     "page": (DESKTOP, "light", {"prompt": "octopus, fluent", "seed": "7"}),
     "page-grid-dark": (DESKTOP, "dark", {"prompt": "rocket, noto", "seed": "3", "count": "9"}),
     "page-phone": (PHONE, "light", {"prompt": "sunflower, twemoji", "seed": "1"}),

@@ -53,6 +53,7 @@ class Contender:
 
     name, precision: as it tells; threads: the counts to try, or one None
     cold: seconds from the process's start to its first picture, and their parts
+    versions: of the packages in its own environment that its speed depends on
     """
 
     entry: Entry
@@ -60,6 +61,7 @@ class Contender:
     precision: str = "fp32"
     threads: tuple[int | None, ...] = (None,)
     cold: dict[str, float | None] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     _process: Any = None
     _folder: Any = None
     _errors: Any = None
@@ -93,6 +95,7 @@ class Contender:
         cold_s = round(time.perf_counter() - began - (answer["build_s"] or 0.0), 3)
         self.name, self.precision = answer["name"], answer["precision"]
         self.threads = tuple(answer["threads"]) or (None,)
+        self.versions = answer["versions"]
         parts = {name: answer[name] for name in ("build_s", "open_s", "first_call_s")}
         self.cold = {"cold_start_s": cold_s, **parts}
         return self

@@ -63,11 +63,15 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
     with ExitStack() as running:
         contenders, absent = _start(entries, task, running, plan)
         differences = _differences(contenders)
+        counted = _costs(folder, contenders[0].precision, plan)
         timed = [one for batch in plan.batches for one in _time(contenders, batch, plan)]
-        stages = {(one.name, one.batch): _stages(one, plan) for one in timed if one.rounds}
-        described = [_describe(c, folder, differences[c.name]) for c in contenders]
-    told = costs(folder.path, contenders[0].precision, seconds=plan.peak_s) if plan.peak_s else {}
-    rows = [row_of(one, timed, told, stages.get((one.name, one.batch), {})) for one in timed]
+        failed = "; ".join(one.failed for one in timed if one.failed)
+        stages = {(one.name, one.batch): _stages(one, plan) for one in timed if not one.failed}
+        described = [_describe(c, folder) for c in contenders]
+        for contender, told in zip(contenders, described, strict=True):
+            difference = told["largest_difference"] = differences[contender.name]
+            told["faults"] += _other_pictures(contender, contenders[0], difference)
+    rows = [row_of(one, timed, counted, stages.get((one.name, one.batch), {})) for one in timed]
     return Report(
         kind="engine",
         rows=rows,
@@ -75,10 +79,20 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
         prompts=prompts,
         seeds=seeds,
         settings={"batches": plan.batches, "calls": plan.calls, "seconds": plan.seconds},
-        figures={"contenders": described, "absent": absent, **told},
-        invalid_because=[*_faults(described), *gates],
-        failed="; ".join(one.failed for one in timed if one.failed) or None,
+        figures={"contenders": described, "absent": absent, **counted},
+        invalid_because=[
+            *gates,
+            *(f"{d['name']}: {fault}" for d in described if d["ours"] for fault in d["faults"]),
+        ],
+        failed=failed or None,
     )
+
+
+def _costs(folder: ModelFolder, precision: str, plan: Plan) -> dict[str, Any]:
+    if not plan.peak_s:
+        return {}
+    plan.tell("measure the peak")
+    return costs(folder.path, precision, seconds=plan.peak_s)
 
 
 def _start(
@@ -114,7 +128,7 @@ def _time(contenders: Sequence[Contender], batch: int, plan: Plan) -> list[Timed
     blocks = {}
     for one in timed:
         pilot = one.pilot()
-        each_ms = 1e3 * plan.seconds / len(one.contender.threads)
+        each_ms = 1e3 * plan.seconds
         rounds = max(1, min(ROUNDS, int(each_ms / (pilot * (1 + WARMUP)))))
         affordable = int(each_ms / (rounds * pilot)) - WARMUP
         blocks[id(one)] = (rounds, max(1, min(math.ceil(plan.calls / rounds), affordable)))
@@ -127,13 +141,16 @@ def _time(contenders: Sequence[Contender], batch: int, plan: Plan) -> list[Timed
 
 
 def _stages(one: Timed, plan: Plan) -> dict[str, list[float]]:
-    order = {"batch": one.batch, "calls": plan.stage_calls, "threads": one.best}
+    order = {"batch": one.batch, "calls": plan.stage_calls, "threads": one.threads}
     told: dict[str, list[float]] = one.contender.order("stages", **order)["ms"]
     return told
 
 
-def _describe(contender: Contender, folder: ModelFolder, difference: int) -> dict[str, Any]:
-    memory = contender.order("memory")
+def _describe(contender: Contender, folder: ModelFolder) -> dict[str, Any]:
+    try:
+        memory = contender.order("memory")
+    except BenchmarkFailed:  # it died before, which its rows tell
+        memory = {"rss_peak_mib": None, "device_peak_mib": None}
     held = gpu_memory_mib(contender.pid)
     if held is not None:
         memory["device_peak_mib"] = max(held, memory["device_peak_mib"] or 0.0)
@@ -141,22 +158,19 @@ def _describe(contender: Contender, folder: ModelFolder, difference: int) -> dic
         "name": contender.name,
         "ours": contender.entry.is_ours,
         "precision": contender.precision,
+        "versions": contender.versions,
         **contender.cold,
         **memory,
-        "largest_difference": difference,
         "faults": faults_of(folder, contender.name) if contender.entry.is_ours else [],
     }
 
 
-def _faults(described: Sequence[dict[str, Any]]) -> list[str]:
-    """List broken certificates, and who draws other pictures than the first."""
-    faults = [f"{one['name']}: {fault}" for one in described for fault in one["faults"]]
-    for one in described:
-        coarse = {one["precision"], described[0]["precision"]} != {"fp32"}
-        allowed = ALIKE_COARSE if coarse else ALIKE
-        if one["largest_difference"] > allowed:
-            faults.append(
-                f"{one['name']} draws other pictures than {described[0]['name']}: up to "
-                f"{one['largest_difference']} levels of 255, above {allowed}"
-            )
-    return faults
+def _other_pictures(contender: Contender, first: Contender, difference: int) -> list[str]:
+    """Tell of pictures that are not the first contender's, so that speeds do not compare."""
+    coarse = {contender.precision, first.precision} != {"fp32"}
+    allowed = ALIKE_COARSE if coarse else ALIKE
+    if difference <= allowed:
+        return []
+    return [
+        f"draws other pictures than {first.name}: up to {difference} levels of 255, above {allowed}"
+    ]

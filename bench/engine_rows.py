@@ -12,18 +12,23 @@ from bench.contender import Contender
 from bench.stats import Estimate, mean_estimate, paired_ratio_estimate, summary
 from sidestep.errors import BenchmarkFailed
 
+TRIAL = 5  # calls to choose the thread count by
+
 
 @dataclass
 class Timed:
-    """Rounds of calls in milliseconds, by the thread count that they ran with.
+    """Rounds of calls in milliseconds, with the thread count that was fastest in a trial.
 
+    tried_ms: the fastest call of each thread count's trial; threads: the best of them
     build_s: what compiling for this batch size took, where that happens at run time
     failed: why nothing more was timed, if so
     """
 
     contender: Contender
     batch: int
-    rounds: dict[int | None, list[list[float]]] = field(default_factory=dict)
+    rounds: list[list[float]] = field(default_factory=list)
+    tried_ms: dict[int | None, float] = field(default_factory=dict)
+    threads: int | None = None
     build_s: float | None = None
     failed: str = ""
 
@@ -33,31 +38,17 @@ class Timed:
         return self.contender.name
 
     def pilot(self) -> float:
-        """Compile if that is needed, and return about how long a call takes, in milliseconds."""
-        slowest = 0.1
+        """Choose the thread count, and return about how long a call takes, in milliseconds."""
         for threads in self.contender.threads:
-            slowest = max(slowest, *self._order(calls=1, warmup=1, threads=threads))
-        return slowest
+            if times := self._order(calls=TRIAL, warmup=2, threads=threads):
+                self.tried_ms[threads] = min(times)
+        self.threads = min(self.tried_ms, key=lambda count: self.tried_ms[count], default=None)
+        return max(0.1, self.tried_ms.get(self.threads, 0.0))
 
     def block(self, calls: int, warmup: int) -> None:
-        """Time one block for each thread count; a contender that fails is left alone after."""
-        for threads in self.contender.threads:
-            if times := self._order(calls=calls, warmup=warmup, threads=threads):
-                self.rounds.setdefault(threads, []).append(times)
-
-    @property
-    def best(self) -> int | None:
-        """The thread count whose median is the smallest; None for who chooses by itself."""
-        return min(self.rounds, key=self.median_ms, default=None)
-
-    def median_ms(self, threads: int | None) -> float:
-        """Return the median of all calls with this many threads."""
-        return float(np.median([ms for times in self.rounds[threads] for ms in times]))
-
-    @property
-    def best_rounds(self) -> Sequence[Sequence[float]]:
-        """The rounds with the best thread count."""
-        return self.rounds.get(self.best, [])
+        """Time one block; a contender that fails is left alone after."""
+        if times := self._order(calls=calls, warmup=warmup, threads=self.threads):
+            self.rounds.append(times)
 
     def _order(self, **details: Any) -> list[float]:
         if self.failed:
@@ -67,7 +58,7 @@ class Timed:
         except BenchmarkFailed as error:
             self.failed = f"at batch {self.batch} {error}"
             return []
-        self.build_s = self.build_s if told["build_s"] is None else told["build_s"]
+        self.build_s = told["build_s"]
         times: list[float] = told["ms"]
         return times
 
@@ -79,26 +70,22 @@ def row_of(
     stages: Mapping[str, Sequence[float]],
 ) -> dict[str, Any]:
     """Make the report's row: latency, rate, stages, what the arithmetic allows, the ratio."""
-    samples = [ms for times in one.best_rounds for ms in times]
+    samples = [ms for times in one.rounds for ms in times]
     latency = summary(samples)
     first = next(other for other in all_timed if other.batch == one.batch)
-    ratio = paired_ratio_estimate(one.best_rounds, first.best_rounds) if one is not first else None
+    ratio = paired_ratio_estimate(one.rounds, first.rounds) if one is not first else None
     return {
         "name": one.name,
         "batch": one.batch,
-        "threads": one.best,
-        "threads_tried_ms": {
-            str(threads): round(one.median_ms(threads), 4)
-            for threads in one.rounds
-            if threads is not None
-        },
+        "threads": one.threads,
+        "threads_tried_ms": {str(n): ms for n, ms in one.tried_ms.items() if n is not None},
         "latency_ms": latency,
         "images_per_s": _told(_rate(samples, one.batch)),
         "times_as_long": _told(ratio),
         "build_s": one.build_s,
         "stages_ms": {name: float(f"{np.median(ms):.6g}") for name, ms in stages.items()},
         **_arithmetic(samples, one.batch, costs),
-        "rounds_ms": one.best_rounds,
+        "rounds_ms": one.rounds,
         "failed": one.failed or None,
     }
 

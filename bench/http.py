@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.arrivals import poisson
 from bench.http_client import HttpCaller, Target
-from bench.load import Run, closed_loop
+from bench.load import Run, closed_loop, open_loop
 from bench.reports import Report
-from bench.stats import percentile, summary
+from bench.stats import least_sample, percentile, summary
 from bench.sweep import Promise, Sweep, Trial, attempt_at, sweep
 
 PROMPTS = ("red apple", "octopus", "fire engine", "sunflower", "pizza", "cat face", "rocket")
@@ -29,6 +30,7 @@ class Plan:
     rate: requests per second of one open loop; the largest one is searched if absent
     callers: of a closed loop, beside the open one; 0 for none
     seconds: of each loop, or longer where the promise's percentile needs more requests
+    warm_s: of a closed loop of two callers before, which does not count
     body: what every request carries besides prompt and seed; the whole body if it has a prompt
     """
 
@@ -41,6 +43,7 @@ class Plan:
     headers: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 30.0
     precision: float = 0.05
+    warm_s: float = 2.0
     tell: Callable[[str], None] = field(default=lambda line: None, repr=False)
 
 
@@ -53,7 +56,7 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
     rows: list[dict[str, Any]] = []
     failed, found = None, Sweep(())
     try:
-        warm = await closed_loop(caller.ask, callers=2, seconds=2.0)
+        warm = await closed_loop(caller.ask, callers=2, seconds=plan.warm_s)
         failed = _failure(warm)
         if failed is None and plan.callers:
             plan.tell(f"closed loop of {plan.callers}")
@@ -61,14 +64,16 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
             rows.append(row_of("closed", run, plan.promise, callers=plan.callers))
             failed = _failure(run)
         if failed is None and plan.rate is not None:
-            trial = await attempt_at(caller.ask, plan.promise, seconds=plan.seconds)(plan.rate)
-            found, failed = Sweep((trial,)), _failure(trial.run)
+            count = plan.promise.least_requests(plan.rate, plan.seconds)
+            run = await open_loop(caller.ask, poisson(plan.rate, count))
+            found = Sweep((Trial(plan.rate, run, plan.promise.kept_by(run)),))
+            failed = _failure(run)
         elif failed is None:
             found, failed = await _search(caller, plan)
-        elif not rows:
-            rows.append(row_of("closed", warm, plan.promise, callers=2))
     finally:
         await caller.close()
+    if not rows and not found.trials:
+        rows.append(row_of("closed", warm, plan.promise, callers=2))
     rows += [row_of("open", t.run, plan.promise, per_second=t.per_second) for t in found.trials]
     return Report(
         kind="http",
@@ -99,7 +104,12 @@ async def _search(caller: HttpCaller, plan: Plan) -> tuple[Sweep, str | None]:
         return trial
 
     start = len(guess.good) / guess.seconds
-    return await sweep(told, start=start, precision=plan.precision, failed=lambda: failed), failed
+    # A trial at a lower rate would last more than six times as long as it should.
+    slowest = least_sample(plan.promise.percent) / (6 * plan.seconds)
+    found = await sweep(
+        told, start=start, precision=plan.precision, slowest=slowest, failed=lambda: failed
+    )
+    return found, failed
 
 
 def bodies(plan: Plan) -> list[bytes]:

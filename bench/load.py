@@ -99,13 +99,21 @@ class Run:
         return np.array([1e3 * (outcome.sent - outcome.due) for outcome in self.outcomes])
 
 
-async def open_loop(ask: Ask, due: Sequence[float] | NDArray[np.float64]) -> Run:
-    """Send a request at each of these seconds from now; ends early if the service is dead."""
-    watch = _Watch(ask)
+async def open_loop(
+    ask: Ask,
+    due: Sequence[float] | NDArray[np.float64],
+    *,
+    settled: Callable[[Outcome], bool] = lambda outcome: False,
+) -> Run:
+    """Send a request at each of these seconds from now; ends early if the service is dead.
+
+    settled: sees each outcome as it comes, and ends the loop by saying that nothing more matters
+    """
+    watch = _Watch(ask, settled)
     tasks = []
     for index, at in enumerate(due):
         await asyncio.sleep(watch.began + at - watch.loop.time())
-        if watch.dead:
+        if watch.dead or (watch.settled and not watch.unanswered):
             break
         tasks.append(asyncio.ensure_future(watch.ask(index, float(at))))
     return Run(await asyncio.gather(*tasks), watch.dead)
@@ -130,14 +138,18 @@ async def closed_loop(ask: Ask, *, callers: int, seconds: float, count: int | No
 class _Watch:
     """Times requests and notices a service that answers none any more."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(
+        self, ask: Ask, settled: Callable[[Outcome], bool] = lambda outcome: False
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.began = self.loop.time()
-        self._ask, self._unanswered = ask, 0
+        self.settled = False
+        self.unanswered = 0  # requests in a row
+        self._ask, self._settles = ask, settled
 
     @property
     def dead(self) -> bool:
-        return self._unanswered >= DEAD_AFTER
+        return self.unanswered >= DEAD_AFTER
 
     def now(self) -> float:
         return self.loop.time() - self.began
@@ -145,5 +157,7 @@ class _Watch:
     async def ask(self, index: int, due: float) -> Outcome:
         sent = self.now()
         answer = await self._ask(index)
-        self._unanswered = 0 if answer.status else self._unanswered + 1
-        return Outcome(answer, due, sent, self.now())
+        self.unanswered = 0 if answer.status else self.unanswered + 1
+        outcome = Outcome(answer, due, sent, self.now())
+        self.settled |= self._settles(outcome)
+        return outcome

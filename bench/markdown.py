@@ -142,8 +142,19 @@ def _contenders(report: Report) -> str:
     ]
     headings = ["engine", "precision", "cold start s", "open s", "first call s", "build s"]
     headings += ["peak RSS MiB", "device MiB", "largest difference"]
-    absent = [f"{one['name']} was left out: {one['why']}" for one in report.figures["absent"]]
-    return "\n\n".join([table(headings, rows), *absent])
+    notes = [f"{one['name']} was left out: {one['why']}" for one in report.figures["absent"]]
+    notes += [
+        f"{one['name']}: {', '.join(f'{name} {v}' for name, v in one['versions'].items())}."
+        for one in report.figures["contenders"]
+        if one.get("versions")
+    ]
+    notes += [
+        f"**{one['name']} {fault}: its speed does not compare.**"
+        for one in report.figures["contenders"]
+        if not one["ours"]
+        for fault in one["faults"]
+    ]
+    return "\n\n".join([table(headings, rows), *notes])
 
 
 def _http(report: Report) -> str:

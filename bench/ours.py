@@ -24,6 +24,7 @@ class EngineDrawer:
     """An engine behind its tokenizer. It chooses its own threads."""
 
     threads: tuple[int, ...] = ()
+    packages: tuple[str, ...] = ()
     build_s: float | None = None
 
     def __init__(self, model: Path, engine: str) -> None:

@@ -31,21 +31,24 @@ SECTIONS = (
         "The embedded model, 64x64. All draw the same weights, prompts and noise, each in a "
         "process of its own, in alternating blocks of calls; peers with the best of several "
         "thread counts. `times as long` is the ratio of medians to the first engine's.",
-        "sidestep bench engine --engine onnx --engine openvino "
+        "sidestep export models/emoji --to openvino && "
+        "sidestep bench engine --engine onnx --engine openvino --batches 1,8 "
         "--against diffusers,torch-compile,optimum --out docs/benchmarks/engines-cpu.json",
     ),
     Section(
         "http-cpu",
         "The service on a CPU",
         "`sidestep serve` with the embedded model; service and load generator share the cores.",
-        "sidestep bench http --callers 2 --out docs/benchmarks/http-cpu.json",
+        "sidestep bench http --engine onnx --callers 2 --out docs/benchmarks/http-cpu.json",
     ),
     Section(
         "bentoml-batching",
         "BentoML's own adaptive batching",
         "The same load on a BentoML service whose `@bentoml.api(batchable=True)` does what our "
         "queue does.",
-        "sidestep bench http http://HOST:PORT/PATH --out docs/benchmarks/bentoml-batching.json",
+        "python -m bench.bentoml_batching --engine onnx --port 3001 & "
+        "sidestep bench http http://127.0.0.1:3001 --callers 2 "
+        "--out docs/benchmarks/bentoml-batching.json",
     ),
     Section(
         "distill-cpu",

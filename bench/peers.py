@@ -31,6 +31,7 @@ class _Pipeline:
     """A diffusers pipeline called as its users call it."""
 
     precision = "fp32"
+    packages: tuple[str, ...] = ("diffusers", "torch", "transformers")
     build_s: float | None = None
 
     def __init__(self) -> None:
@@ -133,6 +134,7 @@ class Optimum(_Pipeline):
     """optimum-onnx's `ORTStableDiffusionPipeline`, on three graphs that it exports itself."""
 
     name = "optimum"
+    packages: tuple[str, ...] = ("optimum-onnx", "onnxruntime", "diffusers", "transformers")
     _count = 0
 
     def __init__(self, model: Path) -> None:
@@ -141,12 +143,16 @@ class Optimum(_Pipeline):
             ORTStableDiffusionPipeline,
         )
 
+        from bench.older_transformers import readable
+
         super().__init__()
         self._kind = ORTStableDiffusionPipeline
         self._folder = tempfile.TemporaryDirectory()
-        began = time.perf_counter()
-        exported = self._kind.from_pretrained(str(model), export=True)
-        exported.save_pretrained(self._folder.name)
+        with tempfile.TemporaryDirectory() as scratch:
+            source = readable(model, Path(scratch))
+            began = time.perf_counter()
+            exported = self._kind.from_pretrained(str(source), export=True)
+            exported.save_pretrained(self._folder.name)
         self.build_s = time.perf_counter() - began
         self.set_threads(self.threads[-1])
 

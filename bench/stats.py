@@ -37,7 +37,7 @@ def percentile(values: Values, percent: float) -> float:
     """
     if not len(values):
         return math.nan
-    return float(np.sort(np.asarray(values, np.float64))[_rank(len(values), percent) - 1])
+    return float(np.sort(np.asarray(values, np.float64))[rank(len(values), percent) - 1])
 
 
 def least_sample(percent: float) -> int:
@@ -60,7 +60,7 @@ def percentile_estimate(values: Values, percent: float) -> Estimate | None:
     if n < least_sample(percent):
         return None
     ordered = np.sort(np.asarray(values, np.float64))
-    k = _rank(n, percent)
+    k = rank(n, percent)
     ranks = np.floor(n * _rng().beta(k, n - k + 1, RESAMPLES)).astype(int)
     low, high = _interval(ordered[ranks.clip(0, n - 1)])
     return Estimate(float(ordered[k - 1]), low, high)
@@ -130,7 +130,8 @@ def _finite(estimate: Estimate) -> bool:
     return math.isfinite(estimate.value) and math.isfinite(estimate.high)
 
 
-def _rank(n: int, percent: float) -> int:
+def rank(n: int, percent: float) -> int:
+    """Return which of n ordered values, counted from 1, is this percentile."""
     return min(n, max(1, math.ceil(round(n * percent / 100, 9))))
 
 

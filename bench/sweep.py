@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from bench.arrivals import poisson
-from bench.load import Ask, Run, open_loop
-from bench.stats import least_sample, percentile
+from bench.load import Ask, Outcome, Run, open_loop
+from bench.stats import least_sample, percentile, rank
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,21 @@ class Promise:
     def latency_ms(self, run: Run) -> float:
         """Return the latency that `percent` of the requests kept to; maybe infinite."""
         return percentile(run.latencies_ms, self.percent)
+
+    def least_requests(self, per_second: float, seconds: float) -> int:
+        """Count the requests of `seconds`, or as many more as the percentile needs."""
+        return max(math.ceil(per_second * seconds), least_sample(self.percent))
+
+    def breaks(self, count: int) -> Callable[[Outcome], bool]:
+        """Return what sees outcomes and tells when too many of `count` were late or failed."""
+        left = count - rank(count, self.percent)
+
+        def late(outcome: Outcome) -> bool:
+            nonlocal left
+            left -= not outcome.answer.good or outcome.latency_ms > self.within_ms
+            return left < 0
+
+        return late
 
     def __str__(self) -> str:
         return f"p{self.percent:g} <= {self.within_ms:g} ms"
@@ -65,12 +80,14 @@ async def sweep(
     *,
     start: float,
     precision: float = 0.05,
+    slowest: float = 0.0,
     most: int = 10,
     failed: Callable[[], object] = lambda: None,
 ) -> Sweep:
     """Halve or double the rate from `start` until the promise turns, then bisect.
 
-    precision: the share of the rate to find it to; most: how many trials there may be.
+    precision: the share of the rate to find it to; slowest: the rate below which it is given up
+    most: how many trials there may be
     Ends at once when the service dies, or when `failed` says so.
     """
     trials: list[Trial] = []
@@ -84,18 +101,24 @@ async def sweep(
             break
         unbounded = math.isinf(found.missed)
         rate = 2 * found.kept if unbounded else (found.kept + found.missed) / 2
+        if rate < slowest:
+            break
     return found
 
 
 def attempt_at(
     ask: Ask, promise: Promise, *, seconds: float
 ) -> Callable[[float], Awaitable[Trial]]:
-    """Return what runs one trial: for `seconds`, or longer where the percentile needs more."""
+    """Return what runs one trial: for `seconds`, or longer where the percentile needs more.
+
+    It ends when so many requests are late that the promise cannot be kept any more.
+    """
     seeds = iter(range(2**31))
 
     async def attempt(per_second: float) -> Trial:
-        count = max(math.ceil(per_second * seconds), least_sample(promise.percent))
-        run = await open_loop(ask, poisson(per_second, count, seed=next(seeds)))
+        count = promise.least_requests(per_second, seconds)
+        due = poisson(per_second, count, seed=next(seeds))
+        run = await open_loop(ask, due, settled=promise.breaks(count))
         return Trial(per_second, run, promise.kept_by(run))
 
     return attempt

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 import traceback
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,12 +29,14 @@ class Drawer(Protocol):
     An array in host memory is complete, so every call waits for the device.
     name, precision: for the report
     threads: the CPU thread counts that it lets one choose; none where it chooses itself
+    packages: whose versions, in its own environment, its speed depends on
     build_s: what compiling took while it was opened; None where nothing was compiled
     """
 
     name: str
     precision: str
     threads: tuple[int, ...]
+    packages: tuple[str, ...]
     build_s: float | None
 
     def set_threads(self, count: int) -> None:
@@ -70,7 +73,7 @@ class Worker:
             "open_s": round(opened - began - (build_s or 0.0), 3),
             "first_call_s": round(time.perf_counter() - opened, 3),
         }
-        self._built: set[int] = {1}
+        self._build_s: dict[int, float | None] = {1: None}  # told apart, as part of opening
 
     def do(self, order: dict[str, Any]) -> dict[str, Any]:
         """Carry out one order: describe, time, stages, pictures or memory."""
@@ -84,6 +87,7 @@ class Worker:
             "name": drawer.name,
             "precision": drawer.precision,
             "threads": drawer.threads,
+            "versions": {name: metadata.version(name) for name in drawer.packages},
             **self.cold,
         }
 
@@ -93,18 +97,13 @@ class Worker:
         """Time calls after some that do not count, and compiling apart."""
         if threads is not None:
             self.drawer.set_threads(threads)
-        build_s = None
-        if batch not in self._built:
-            self._built.add(batch)
-            began = time.perf_counter()
-            if self.drawer.build(batch):
-                build_s = round(time.perf_counter() - began, 3)
+        self._build(batch)
         times = []
         for _ in range(warmup + calls):
             began = time.perf_counter()
             self._draw(batch)
             times.append(round(1e3 * (time.perf_counter() - began), 4))
-        return {"ms": times[warmup:], "build_s": build_s}
+        return {"ms": times[warmup:], "build_s": self._build_s[batch]}
 
     def do_stages(self, batch: int, calls: int, threads: int | None = None) -> dict[str, Any]:
         """Time each stage of some calls, after one that does not count."""
@@ -115,6 +114,7 @@ class Worker:
 
     def do_pictures(self, batch: int, file: str) -> dict[str, Any]:
         """Write the pictures of a batch as uint8."""
+        self._build(batch)
         pixels = self._draw(batch)
         if pixels.dtype != np.uint8:
             pixels = (pixels * 255).round().clip(0, 255).astype(np.uint8)
@@ -128,6 +128,14 @@ class Worker:
         if torch is not None and torch.cuda.is_available():
             told["device_peak_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
         return told
+
+    def _build(self, batch: int) -> None:
+        """Compile for a batch size that is new, where that happens at run time."""
+        if batch not in self._build_s:
+            began = time.perf_counter()
+            built = self.drawer.build(batch)
+            passed = round(time.perf_counter() - began, 3)
+            self._build_s[batch] = passed if built else None
 
     def _draw(self, batch: int) -> NDArray[Any]:
         return self.drawer.draw(*self._inputs(batch))

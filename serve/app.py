@@ -77,6 +77,8 @@ def create_app(generator: Generator, settings: Settings, *others: Generator) -> 
         app.add_middleware(LogRequests, log=app.state.log)
     app.add_exception_handler(HTTPException, not_served)
     documents.install(app)
+    if settings.keys:
+        documents.tell_keys(app)
     app.mount(PAGE, page)
     return app
 

@@ -6,6 +6,7 @@ B batch  L tokens  4 x h x w latents  H x W pixels
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -58,13 +59,23 @@ class Device:
         """
         times = EngineTimes(self.spec)
 
-        def warm(_: int) -> None:
-            self._probe(self.spec.max_batch)
-            for size in reversed(self.spec.buckets):
-                times.add(size, self._probe(size))
+        together = threading.Barrier(self.spec.workers)
+
+        def warm() -> None:
+            try:
+                self._probe(self.spec.max_batch)
+                for size in reversed(self.spec.buckets):
+                    together.wait()  # so that of several GPUs each draws every bucket
+                    times.add(size, self._probe(size))
+            except BaseException:
+                together.abort()
+                raise
 
         with ThreadPoolExecutor(self.spec.workers, thread_name_prefix="warm-up") as pool:
-            list(pool.map(warm, range(self.spec.workers)))
+            warming = [pool.submit(warm) for _ in range(self.spec.workers)]
+        failed = [error for future in warming if (error := future.exception())]
+        if failed:  # the others were only told to stop
+            raise min(failed, key=lambda error: isinstance(error, threading.BrokenBarrierError))
         self.times = times
 
     def draw(
@@ -74,13 +85,13 @@ class Device:
 
         Raises what the engine raises, and ValueError for pixels of another shape.
         """
-        began = time.perf_counter()
+        times, began = self.times, time.perf_counter()
         pixels = self._engine(ids, noise)
         engine_s = time.perf_counter() - began
         wanted = (len(ids), *self.spec.image_size, 3)
         if pixels.shape != wanted:
             raise ValueError(f"the engine drew {pixels.shape} instead of {wanted}")
-        self.times.add(len(ids), engine_s)
+        times.add(len(ids), engine_s)  # and not those of an engine opened meanwhile
         return pixels, engine_s
 
     def sound(self) -> bool:

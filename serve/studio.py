@@ -22,6 +22,7 @@ from serve.moving_mean import MovingMean
 from serve.newest import Newest
 from serve.order import Order
 from serve.settings import Settings
+from serve.watchdog import Watchdog
 from sidestep.errors import ServiceUnavailable
 from sidestep.generator import Generator
 from sidestep.requests import Encoding, GenerateRequest, Picture
@@ -50,6 +51,7 @@ class Studio:
         self.requests = 0  # under way, counted by whoever asks
         device = Device(generator.engine, generator.reopen)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
+        self._watchdog = Watchdog(self.batcher, least_s=settings.hang_s)
         self.metrics = metrics or Metrics().of(generator.name)
         self._check = check
         self._recipe = settings.recipe
@@ -63,6 +65,7 @@ class Studio:
     async def start(self) -> None:
         """Warm the engine up, then open."""
         await asyncio.to_thread(self.batcher.start)
+        self._watchdog.start()
         self.delay.start()
         self.metrics.watch(self.batcher)
 
@@ -70,6 +73,7 @@ class Studio:
         """Fail what waits with ServiceUnavailable, finish what is drawn, end all threads."""
         await self.delay.stop()
         await asyncio.to_thread(self.batcher.stop)
+        await asyncio.to_thread(self._watchdog.stop)
         await asyncio.to_thread(self._pool.shutdown)
 
     @property

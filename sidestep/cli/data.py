@@ -29,6 +29,32 @@ def emoji(out: Path, size: int) -> None:
 
 @command.command()
 @click.option(
+    "--packages",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="data/emoji/packages",
+    show_default=True,
+    help="Where the npm packages are kept.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="data/emoji-128.safetensors",
+    show_default=True,
+)
+@click.option("--size", type=click.IntRange(16, 512), default=128, show_default=True)
+def bundle(packages: Path, out: Path, size: int) -> None:
+    """Put all icons, their names and synonyms into one file, for `sidestep train --budget`.
+
+    Icons are stored with their opacity, so that training can recolour and compose them.
+    """
+    from distill.emoji_bundle import build_bundle
+
+    build_bundle(packages, out, size_px=size)
+    click.echo(f"{out}: {out.stat().st_size / 2**20:.1f} MiB")
+
+
+@command.command()
+@click.option(
     "--captions",
     type=click.Path(path_type=Path),
     required=True,

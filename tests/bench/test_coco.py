@@ -32,7 +32,7 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
             {
                 "id": 10 * number + k,
                 "image_id": 100 - number,
-                "caption": f" Thing {number}\n is {k}",
+                "caption": f" No {number}\n is {k}",
             }
             for k in (1, 0)
         ]

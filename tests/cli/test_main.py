@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sidestep.cli.bench import COMMANDS as BENCH
 from sidestep.cli.main import COMMANDS
 from sidestep.generator import Generator
 from sidestep.images import decode, encode, read_recipe
@@ -132,6 +133,7 @@ def test_a_cut_prompt_is_said(tiny_model: ModelFolder, tmp_path: Path) -> None:
         ["--help"],
         *([name, "--help"] for name in COMMANDS),
         ["data", "emoji", "--help"],
+        *(["bench", name, "--help"] for name in BENCH),
     ],
 )
 def test_help_needs_no_extra(tmp_path: Path, arguments: list[str]) -> None:
@@ -149,7 +151,7 @@ def test_help_needs_no_extra(tmp_path: Path, arguments: list[str]) -> None:
     )
     *help_lines, modules = done.stdout.strip().splitlines()
     assert help_lines[0].startswith("Usage:")
-    heavy = {"torch", "diffusers", "transformers", "onnxruntime", "gradio", "bentoml"}
+    heavy = {"torch", "diffusers", "transformers", "onnxruntime", "gradio", "bentoml", "matplotlib"}
     assert not heavy & set(json.loads(modules))
 
 

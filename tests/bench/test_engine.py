@@ -1,0 +1,201 @@
+"""Engines and a peer on a small real model, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import numpy as np
+import pytest
+
+from bench.certificates import faults_of, gate_faults
+from bench.contender import Contender, Entry, Task
+from bench.engine import Plan, measure
+from bench.engine_rows import Timed
+from bench.markdown import report_text
+from bench.ours import EngineDrawer
+from bench.plots import plot_report
+from bench.reports import Report
+from sidestep.errors import BenchmarkFailed, InvalidModel, InvalidRequest
+from sidestep.model_folder import CERTIFICATE, ModelFolder, write_card
+from sidestep.noise import latent_noise
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "bench-schema.json"
+
+
+def check_schema(report: Report, folder: Path) -> None:
+    path = folder / "report.json"
+    report.write(path)
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema_rs.validator_for(schema).validate(json.loads(path.read_text()))
+    again = Report.read(path)
+    assert report_text(again) == report_text(report)
+
+
+@pytest.fixture(scope="module")
+def measured(built_model: Path) -> Report:
+    entries = [Entry("engine:onnx"), Entry("diffusers")]
+    plan = Plan(batches=(1, 3), calls=20, seconds=60, stage_calls=2, peak_s=0.02)
+    return measure(ModelFolder.open(built_model), entries, plan)
+
+
+def test_every_contender_has_a_row_for_each_batch(measured: Report, tmp_path: Path) -> None:
+    assert measured.failed is None
+    names = [one["name"] for one in measured.figures["contenders"]]
+    assert names == ["onnx-cpu", "diffusers"]
+    assert [(r["name"], r["batch"]) for r in measured.rows] == [
+        (name, batch) for batch in (1, 3) for name in names
+    ]
+    for row in measured.rows:
+        assert row["latency_ms"]["n"] == 20
+        assert row["latency_ms"]["p50"]["low"] <= row["latency_ms"]["p50"]["value"]
+        assert row["latency_ms"]["p95"] is None
+        assert (row["times_as_long"] is None) == (row["name"] == names[0])
+        assert {"text", "unet", "decoder"} <= set(row["stages_ms"])
+    check_schema(measured, tmp_path)
+    assert "p95 needs 72 samples" in report_text(measured)
+    assert plot_report(measured, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_all_drew_the_same_pictures(measured: Report) -> None:
+    assert [c["largest_difference"] <= 2 for c in measured.figures["contenders"]] == [True] * 2
+    assert [c["faults"] for c in measured.figures["contenders"]] == [[], []]
+    assert measured.valid
+
+
+def test_memory_and_cold_start_are_each_contenders_own(measured: Report) -> None:
+    light, heavy = measured.figures["contenders"]
+    assert light["rss_peak_mib"] < heavy["rss_peak_mib"]
+    for one in measured.figures["contenders"]:
+        assert one["cold_start_s"] >= one["open_s"] + one["first_call_s"]
+
+
+def test_the_floor_is_operations_by_peak(measured: Report) -> None:
+    flops, peak = sum(measured.figures["flops"].values()), measured.figures["peak"]
+    best = 1e12 * max(peak["matmul_tflops"], peak["convolution_tflops"])
+    for row in measured.rows:
+        assert row["floor_ms"] == pytest.approx(1e3 * row["batch"] * flops / best, rel=1e-3)
+        median_s = 1e-3 * np.median(np.concatenate(row["rounds_ms"]))
+        assert row["tflops"] == pytest.approx(row["batch"] * flops / median_s / 1e12, rel=1e-3)
+
+
+def change_certificate(folder: ModelFolder, **values: Any) -> None:
+    path = folder.path / CERTIFICATE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    write_card(folder.path, folder.card)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"largest_difference": 9}, "largest_difference is 9 levels of 255, above 1"),
+        ({"batch_invariance": 2}, "batch_invariance is 2 levels"),
+        ({"psnr_db": 20.0}, "PSNR is 20.0 dB, below 48"),
+        ({"weights": "other"}, "of other weights"),
+        ({"tolerance": None}, "is damaged"),
+    ],
+)
+def test_a_failed_certificate_makes_speeds_invalid(
+    tiny_model: ModelFolder, values: dict[str, Any], words: str
+) -> None:
+    assert faults_of(tiny_model, "onnx-cpu") == []
+    change_certificate(tiny_model, **values)
+    (fault,) = faults_of(tiny_model, "onnx-cpu")
+    assert words in fault
+
+
+def test_an_invalid_speed_is_marked(tiny_model: ModelFolder) -> None:
+    change_certificate(tiny_model, largest_difference=9)
+    folder = ModelFolder.open(tiny_model.path)
+    plan = Plan(batches=(1,), calls=2, stage_calls=1, peak_s=0, gates=("recognised>=0.9",))
+    report = measure(folder, [Entry("engine:onnx")], plan)
+    assert not report.valid
+    assert len(report.invalid_because) == 2
+    assert report_text(report).startswith("**These speeds are invalid:**")
+
+
+def test_gates_read_the_cards_figures(tiny_model: ModelFolder) -> None:
+    tiny_model.card.quality["recognised"] = 0.8
+    assert gate_faults(tiny_model, ["recognised>=0.8", "recognised<=1"]) == []
+    assert gate_faults(tiny_model, ["recognised>=0.9"]) == [
+        "quality gate recognised>=0.9: recognised is 0.8"
+    ]
+    assert "was not measured" in gate_faults(tiny_model, ["fid<=20"])[0]
+    with pytest.raises(InvalidRequest, match="NAME>=NUMBER"):
+        gate_faults(tiny_model, ["recognised=1"])
+
+
+def task_of(folder: ModelFolder, prompts: Sequence[str] = ("red apple",)) -> Task:
+    return Task(folder.path, prompts, latent_noise(range(len(prompts)), folder.card.latent_shape))
+
+
+def test_our_broken_engine_is_our_error(tiny_model: ModelFolder) -> None:
+    (tiny_model.path / "onnx" / "generator.onnx").unlink()
+    with Contender(Entry("engine:onnx")) as contender, pytest.raises(InvalidModel, match="missing"):
+        contender.start(task_of(tiny_model))
+
+
+def test_a_peer_that_cannot_start_is_left_out(tiny_model: ModelFolder) -> None:
+    plan = Plan(batches=(1,), calls=2, stage_calls=1, peak_s=0)
+    report = measure(tiny_model, [Entry("engine:onnx"), Entry("optimum")], plan)
+    (absent,) = report.figures["absent"]
+    assert absent["name"] == "optimum"
+    assert "No module named 'optimum'" in absent["why"]
+    assert "optimum was left out" in report_text(report)
+
+
+def test_a_contender_that_is_killed_is_told(tiny_model: ModelFolder) -> None:
+    with Contender(Entry("engine:onnx")).start(task_of(tiny_model)) as contender:
+        assert contender.pictures(1).shape == (1, *tiny_model.card.image_size, 3)
+        contender._process.kill()
+        with pytest.raises(BenchmarkFailed, match="engine:onnx died"):
+            contender.time_ms(1, 2)
+
+
+def test_a_contender_that_dies_in_mid_run_leaves_what_was_measured(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = Timed.block
+
+    def dies(one: Timed, calls: int, warmup: int) -> None:
+        if one.name == "fake" and len(one.rounds) == 3:
+            one.contender._process.kill()
+        block(one, calls, warmup)
+
+    monkeypatch.setattr(Timed, "block", dies)
+    plan = Plan(batches=(1, 2), calls=20, stage_calls=1, peak_s=0)
+    report = measure(tiny_model, [Entry("engine:onnx"), Entry("engine:fake")], plan)
+    assert report.failed is not None
+    assert "at batch 1 engine:fake died" in report.failed
+    assert [row["latency_ms"]["n"] for row in report.rows] == [20, 6, 20, 0]
+    assert report.invalid_because == [
+        "fake: the fake engine draws nothing",
+        *(fault for fault in report.invalid_because if "draws other pictures" in fault),
+    ]
+    check_schema(report, tmp_path)
+
+
+def test_a_batch_above_the_engines_is_drawn_in_parts(tiny_model: ModelFolder) -> None:
+    drawer = EngineDrawer(tiny_model.path, "onnx")
+    prompts = ["red apple", "octopus"] * 10
+    noise = latent_noise(range(20), tiny_model.card.latent_shape)
+    drawn = drawer.draw(prompts, noise)
+    np.testing.assert_array_equal(drawn[17:18], drawer.draw(prompts[17:18], noise[17:18]))
+    stages = drawer.stages(prompts[:2], noise[:2])
+    assert list(stages) == ["tokenise", "noise", "text", "unet", "decoder", "png", "jpeg"]
+
+
+def test_the_cut_graph_draws_what_the_whole_does(tiny_model: ModelFolder) -> None:
+    from bench.onnx_stages import OnnxStages
+
+    drawer = EngineDrawer(tiny_model.path, "onnx")
+    noise = latent_noise([1, 2], tiny_model.card.latent_shape)
+    stages = OnnxStages(tiny_model)
+    assert list(stages(drawer._tokenizer(["red apple", "pizza"]), noise)) == [
+        *("text", "unet", "decoder")
+    ]
+    np.testing.assert_array_equal(stages.pixels, drawer.draw(["red apple", "pizza"], noise))

@@ -1,0 +1,107 @@
+"""Percentiles and intervals against values that are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bench.stats import (
+    least_sample,
+    mean_estimate,
+    paired_ratio_estimate,
+    percentile,
+    percentile_estimate,
+    ratio_estimate,
+    summary,
+)
+
+
+@pytest.mark.parametrize(
+    ("percent", "expected"), [(50, 50), (95, 95), (99, 99), (100, 100), (1, 1), (0, 1)]
+)
+def test_nearest_rank_of_one_to_a_hundred(percent: float, expected: float) -> None:
+    values = np.random.default_rng(0).permutation(np.arange(1.0, 101.0))
+    assert percentile(values, percent) == expected
+
+
+def test_a_percentile_of_few_or_failed() -> None:
+    assert math.isnan(percentile([], 50))
+    assert percentile([3.0], 99) == 3.0
+    assert percentile([1.0] * 98 + [math.inf] * 2, 98) == 1.0
+    assert math.isinf(percentile([1.0] * 98 + [math.inf] * 2, 99))
+
+
+def test_the_least_samples_are_those_of_the_binomial_interval() -> None:
+    assert [least_sample(percent) for percent in (50, 95, 99)] == [6, 72, 368]
+    for percent in (50, 95, 99):
+        n = least_sample(percent)
+        assert (percent / 100) ** n <= 0.025 < (percent / 100) ** (n - 1)
+
+
+@pytest.mark.parametrize(("n", "told"), [(5, []), (6, [50]), (72, [50, 95]), (368, [50, 95, 99])])
+def test_too_few_samples_are_told_and_not_printed(n: int, told: list[int]) -> None:
+    summed = summary(np.arange(float(n)))
+    assert [p for p in (50, 95, 99) if summed[f"p{p}"] is not None] == told
+    assert len(summed["too_few_for"]) == 3 - len(told)
+    if 99 not in told:
+        assert "p99 needs 368 samples" in summed["too_few_for"]
+
+
+@pytest.mark.parametrize(("percent", "truth"), [(50, math.log(2)), (95, math.log(20))])
+def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says(
+    percent: float, truth: float
+) -> None:
+    rng = np.random.default_rng(7)
+    hits = 0
+    for _ in range(300):
+        estimate = percentile_estimate(rng.exponential(1.0, 200), percent)
+        assert estimate is not None
+        hits += estimate.low <= truth <= estimate.high
+    assert 0.90 <= hits / 300 <= 0.99
+
+
+def test_the_bootstrap_is_that_of_resampling() -> None:
+    values = np.random.default_rng(1).gamma(2.0, 3.0, 500)
+    estimate = percentile_estimate(values, 95)
+    assert estimate is not None
+    rng = np.random.default_rng(2)
+    drawn = [percentile(rng.choice(values, 500), 95) for _ in range(3000)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    spread = high - low
+    assert abs(estimate.low - low) < 0.15 * spread
+    assert abs(estimate.high - high) < 0.15 * spread
+
+
+def test_a_mean_and_its_interval() -> None:
+    values = np.random.default_rng(3).normal(10.0, 2.0, 400)
+    estimate = mean_estimate(values)
+    assert estimate is not None
+    assert estimate.value == pytest.approx(values.mean())
+    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * 2.0 / 20, rel=0.15)
+    assert mean_estimate([1.0]) is None
+
+
+def test_ratios() -> None:
+    rng = np.random.default_rng(4)
+    slow, fast = 3 * rng.normal(10, 0.5, 100), rng.normal(10, 0.5, 100)
+    ratio = ratio_estimate(slow, fast)
+    assert ratio is not None
+    assert ratio.low < 3 < ratio.high
+    assert ratio.high - ratio.low < 0.3
+    assert ratio_estimate(slow[:5], fast) is None
+
+
+def test_a_pair_of_rounds_forgives_a_machine_that_slows_both() -> None:
+    rng = np.random.default_rng(5)
+    machine = np.linspace(1, 3, 10)  # slower in each round
+    fast = [slowness * rng.normal(10, 0.1, 8) for slowness in machine]
+    slow = [2 * slowness * rng.normal(10, 0.1, 8) for slowness in machine]
+    paired = paired_ratio_estimate(slow, fast)
+    apart = ratio_estimate(np.concatenate(slow), np.concatenate(fast))
+    assert paired is not None
+    assert apart is not None
+    assert paired.value == pytest.approx(2, rel=0.02)
+    assert paired.high - paired.low < 0.1 * (apart.high - apart.low)
+    assert paired_ratio_estimate(slow[:5], fast[:5]) is None

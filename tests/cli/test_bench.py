@@ -1,0 +1,94 @@
+"""`sidestep bench` as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from sidestep.cli.main import main
+from sidestep.model_folder import ModelFolder
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
+    code += "from sidestep.cli.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, "bench", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_engine_then_compare_then_report(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    options = ["--engine", "onnx", "--batches", "1,2", "--calls", "12", "--no-peak"]
+    done = bench("engine", tiny_model.path, *options, "--out", reports / "a.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "| onnx-cpu | 1 |" in done.stdout
+    told = json.loads((reports / "a.json").read_text())
+    assert told["command"].startswith("sidestep bench engine")
+    assert [row["latency_ms"]["n"] for row in told["rows"]] == [20, 20]
+    done = bench("compare", reports / "a.json", reports / "a.json", cwd=tmp_path)
+    assert "no difference shown" in done.stdout
+    done = bench("report", reports, "-o", tmp_path / "page.md", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "onnx-cpu" in (tmp_path / "page.md").read_text()
+
+
+def test_http_starts_a_service_of_its_own(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    options = ["--rate", "20", "--seconds", "1", "--slo-ms", "60000", "--slo-percent", "50"]
+    done = bench("http", "--model", tiny_model.path, *options, "--out", "a.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "a.json").read_text())
+    assert told["model"]["engine"] == "onnx-cpu"
+    assert told["invalid_because"] == []
+    assert told["rows"][0]["codes"] == {"200": 20}
+
+
+def test_a_service_that_is_down_is_exit_code_1(tmp_path: Path) -> None:
+    done = bench("http", "http://127.0.0.1:9", "--out", "a.json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("BenchmarkFailed: the service died: refused")
+    assert json.loads((tmp_path / "a.json").read_text())["failed"]
+    assert "21 x refused" in done.stdout or "20 x refused" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["engine", "nowhere"], "nowhere is not a folder"),
+        (["engine", "--batches", "0"], "they must be sizes of 1 to 256"),
+        (["engine", "--against", "midjourney"], "'midjourney' is no peer; there are diffusers"),
+        (["engine", "--python", "optimum=nowhere"], "it must be PEER=PYTHON"),
+        (["engine", "--gate", "fid"], "it must be NAME>=NUMBER"),
+        (["http", "ftp://a"], "is not an address"),
+        (["http", "--body", "[]"], "it must be a JSON object"),
+        (["compare", "a.json", "b.json"], "a.json cannot be read"),
+        (["report", "nowhere", "-o", "a.md"], "nowhere is not a folder of reports"),
+        (["report", "log.jsonl", "-o", "a.png"], "log.jsonl is not a training's log"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main replaces it
+    with pytest.raises(SystemExit) as left:
+        main(["bench", *arguments])
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert len(told.strip().splitlines()) == 1

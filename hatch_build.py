@@ -1,4 +1,4 @@
-"""Put the embedded model into the wheel, as `sidestep/_models/emoji`."""
+"""Put the embedded model and its judge into the wheel, as `sidestep/_models`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODEL = Path("models/emoji")
+MODELS = (Path("models/emoji"), Path("models/judge"))
 LEFT_OUT = ("engines", "teacher")  # built on this machine; needed for training alone
 
 
 class EmbeddedModel(BuildHookInterface[Any]):
-    """Include `models/emoji` where it exists, without the engines built on this machine."""
+    """Include the models where they are, without the engines built on this machine."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the model's files, one by one; an editable install reads them in the checkout."""
-        folder = Path(self.root) / MODEL
-        if version == "editable" or not folder.is_dir():
+        """Add the models' files, one by one; an editable install reads them in the checkout."""
+        if version == "editable":
             return
-        for file in sorted(folder.rglob("*")):
-            name = file.relative_to(folder)
-            if file.is_file() and name.parts[0] not in LEFT_OUT:
-                build_data["force_include"][str(file)] = f"sidestep/_models/emoji/{name.as_posix()}"
+        for model in MODELS:
+            folder = Path(self.root) / model
+            for file in sorted(folder.rglob("*")):
+                name = file.relative_to(folder)
+                if file.is_file() and name.parts[0] not in LEFT_OUT:
+                    inside = f"sidestep/_models/{model.name}/{name.as_posix()}"
+                    build_data["force_include"][str(file)] = inside

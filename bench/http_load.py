@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+
+from bench.arrivals import poisson
 
 TIMEOUT_S = 60.0
 END_OF_HEAD = b"\r\n\r\n"
@@ -94,7 +95,7 @@ class Load:
                 over.set()
 
         began = time.perf_counter()
-        for after_s in arrivals(per_second, count):
+        for after_s in poisson(per_second, count).tolist():
             if (wait_s := began + after_s - time.perf_counter()) > 0:
                 await asyncio.sleep(wait_s)
             self._send(began + after_s, answered)
@@ -187,23 +188,6 @@ class _Connection(asyncio.Protocol):
         if status:
             self._idle.append(self)
         answered(Outcome(status, latency_ms, retry_after, ended, late_ms))
-
-
-def arrivals(per_second: float, count: int) -> list[float]:
-    """Draw the times of `count` Poisson arrivals in seconds; the same at every call."""
-    rng, due, times = random.Random(0), 0.0, []
-    for _ in range(count):
-        due += rng.expovariate(per_second)
-        times.append(due)
-    return times
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest value that `percent` of all are not above; nan for none."""
-    ordered = sorted(values)
-    if not ordered:
-        return float("nan")
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
 def _unanswered(due: float) -> Outcome:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +12,8 @@ from urllib.request import urlopen
 
 import psutil
 
-HOST = "127.0.0.1"
+from bench.service import HOST, free_port
+
 START_S = 120.0
 
 
@@ -42,9 +41,7 @@ class Running:
 @contextmanager
 def running(*command: str) -> Iterator[Running]:
     """Run `python -m COMMAND --port PORT` on a free port, from ready until the block ends."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     line = [sys.executable, "-m", *command, "--port", str(port)]
     with subprocess.Popen(line, stdout=subprocess.DEVNULL) as process:
         try:
@@ -52,12 +49,6 @@ def running(*command: str) -> Iterator[Running]:
             yield Running(process, port)
         finally:
             process.terminate()
-
-
-def machine() -> str:
-    """Describe what is measured on, and how busy it is."""
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores, load average {os.getloadavg()[0]:.1f}"
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:

@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import platform
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bench.arrivals import poisson
 from bench.bare_engine import BareEngine
-from bench.http_load import Load, Outcome, arrivals, percentile
+from bench.http_load import Load, Outcome
+from bench.machine import cores, load_average
 from bench.queueing import floor_ms
-from bench.running import HOST, Running, machine, running
+from bench.running import Running, running
+from bench.service import HOST
+from bench.stats import percentile
 
 DEADLINE_MS = 1000
 BODY: dict[str, object] = {"prompt": "red apple", "seed": 7}
@@ -54,7 +57,7 @@ class Setting:
         """Simulate what waiting costs alone, with the very arrivals of `Load.poisson`."""
         engine = self.engine
         return floor_ms(
-            arrivals(per_second, requests),
+            poisson(per_second, requests).tolist(),
             engine.call_s,
             count=self.count,
             workers=engine.workers,
@@ -74,7 +77,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the other parts")
     options = parser.parse_args()
     parts = options.parts or list(USUAL)
-    print(f"{platform.machine()}, {machine()} before the start")
+    print(f"{cores()} cores, load average {load_average()} before the start")
     engine = BareEngine.measure(options.engine)
     print(f"engine alone: {engine}")
     with running("sidestep", "serve", "--engine", options.engine) as service:
@@ -83,7 +86,7 @@ def main() -> None:
         setting = Setting(engine, service, *limits, body)
         for part in parts:
             asyncio.run(PARTS[part](setting))
-    print(f"{machine()} at the end")
+    print(f"load average {load_average()} at the end")
 
 
 async def overhead(setting: Setting) -> None:
@@ -170,7 +173,7 @@ async def versus(setting: Setting) -> None:
             count = int(rate * setting.seconds)
             ask = lambda load, rate=rate, count=count: load.poisson(rate, count)  # noqa: E731
             await _versus(services, f"{share:.0%} of capacity", ask)
-            floor = floor_ms(arrivals(rate, count), setting.engine.call_s, max_batch=8)
+            floor = replace(setting, count=1).floor_ms(rate, count)
             print(f"  {'floor':10} {percentiles(floor)}")
         await _versus(services, "32 callers", lambda load: load.callers(32, setting.seconds))
 
@@ -191,14 +194,14 @@ async def _versus(
 
 async def soak(setting: Setting) -> None:
     """Send many requests and look at the service's memory meanwhile."""
-    load, errors = setting.load(), 0
-    for done in range(0, setting.requests, max(1, setting.requests // 10)):
+    load, answers = setting.load(), Counter[int]()
+    while answers.total() < setting.requests:
         outcomes = await load.callers(32, 3600, most=setting.requests // 10)
-        errors += len(outcomes) - good(outcomes)
-        done += len(outcomes)
-        print(f"  {done:6} requests: {setting.service.memory_mib():.1f} MiB", flush=True)
+        answers.update(outcome.status for outcome in outcomes)
+        held = f"{setting.service.memory_mib():.1f} MiB"
+        print(f"  {answers.total():6} requests: {held}, answers {dict(answers)}", flush=True)
     load.close()
-    verdict("  errors", errors, "", at_most=0)
+    verdict("  errors", answers.total() - answers[200], "", at_most=0)
 
 
 class Costs:

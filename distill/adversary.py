@@ -35,7 +35,7 @@ class Adversary:
     def __init__(self, *, weight: float, learning_rate: float, device: str) -> None:
         """Build it; `weight` is the adversarial gradient's share of the reconstruction's."""
         layout = torch.contiguous_format if device == "cpu" else torch.channels_last
-        self.network = PatchDiscriminator().to(device=device, memory_format=layout)
+        self.network = PatchDiscriminator().to(device).to(memory_format=layout)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=learning_rate, betas=(0.5, 0.9), weight_decay=1e-4
         )
@@ -55,7 +55,9 @@ class Adversary:
             torch.autograd.grad(part, last, retain_graph=True)[0].norm()
             for part in (reconstruction, loss)
         )
-        return loss * (self._weight * ours / (theirs + 1e-6)).clamp(max=1e3).detach()
+        share = (self._weight * ours / (theirs + 1e-6)).clamp(max=1e3).detach()
+        weighted: Tensor = loss * share
+        return weighted
 
     def update(self, x: Tensor, y: Tensor) -> Tensor:
         """Teach the discriminator real pictures x from drawn ones y; return its loss."""

@@ -16,7 +16,7 @@ from distill.adversary import Adversary
 from distill.checkpoints import Checkpoint
 from distill.draws import generator
 from distill.interrupts import stop_requests
-from distill.picture_quality import psnr, ssim
+from distill.picture_quality import psnr, psnr_of_each, ssim
 from distill.progress import Progress, save_grid
 from distill.rates import cosine, set_rate
 from sidestep.errors import Stopped
@@ -129,9 +129,9 @@ def train_autoencoder(
             y = y.float()
             reconstruction = reconstruction_loss(x, y, edge_weight=options.edge_weight)
             loss = reconstruction + prior
-            judged = adversary is not None and 2 * step > progress.last
-            if judged:
-                loss = loss + adversary.term(y, reconstruction, model.decoder.conv_out.weight)
+            judge = adversary if 2 * step > progress.last else None
+            if judge:
+                loss = loss + judge.term(y, reconstruction, model.decoder.conv_out.weight)
             loss.backward()
             rate = cosine(
                 step, peak=options.learning_rate, warmup=options.warmup_steps, last=progress.last
@@ -139,11 +139,11 @@ def train_autoencoder(
             set_rate(optimizer, rate)
             optimizer.step()
             optimizer.zero_grad()
-            if judged:
-                adversary.update(x, y)
+            if judge:
+                judge.update(x, y)
             if progress.due(step):
                 losses = {"loss": reconstruction.item(), "prior": prior.item()}
-                progress.report(step, {**losses, "psnr": psnr(x, y.detach()).mean().item()})
+                progress.report(step, {**losses, "psnr": psnr(x, y.detach())})
             stopping = stop.asked and not progress.final
             if stopping or progress.save_due():
                 state.save(step, spent=progress.spent)
@@ -227,7 +227,7 @@ def reconstruction_quality(
         x = to_unit(batch.to(device))
         drawn = torch.from_numpy(to_pictures(model.decode(model.encode(x).latent_dist.mean).sample))
         y = to_unit(drawn.to(device))
-        levels.append(psnr(x, y))
+        levels.append(psnr_of_each(x, y))
         similar.append(ssim(x, y))
     return {
         "pictures": float(len(pictures)),

@@ -18,21 +18,34 @@ def train_bpe(texts: Iterable[str], out: Path, *, vocab_size: int, max_tokens: i
     """Learn merges from `texts` and write a CLIP tokenizer folder that diffusers can open.
 
     The vocabulary has CLIP's layout: 256 bytes, 256 word-final bytes, the merges in order, then
-    the start and end tokens. It is closed under bytes, so no text is unknown.
+    the start and end tokens. It is closed under bytes, so no text is unknown. The same texts give
+    the same merges.
     """
+    texts = list(texts)
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.normalizer = normalizers.Lowercase()
     learner.pre_tokenizer = pre_tokenizer()
     learner.decoder = decoders.BPEDecoder()
+    ends = {word[-1] for text in texts for word, _ in _words(learner, text)}
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         initial_alphabet=byte_alphabet(),
+        # Else they get their numbers in a random order, by which ties of merges are decided.
+        special_tokens=[f"{letter}</w>" for letter in sorted(ends)],
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     learner.train_from_iterator(texts, trainer)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
     write_tokenizer(merges, out, max_tokens=max_tokens)
+
+
+def _words(learner: Tokenizer, text: str) -> list[tuple[str, tuple[int, int]]]:
+    assert learner.normalizer is not None
+    assert learner.pre_tokenizer is not None
+    normal = learner.normalizer.normalize_str(text)
+    words: list[tuple[str, tuple[int, int]]] = learner.pre_tokenizer.pre_tokenize_str(normal)
+    return words
 
 
 def write_tokenizer(

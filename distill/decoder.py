@@ -16,11 +16,12 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 
-from distill.autoencoder import psnr, reconstruction_loss, to_pictures
+from distill.autoencoder import reconstruction_loss, to_pictures
 from distill.checkpoints import Checkpoint
 from distill.decoder_options import DecoderOptions
 from distill.draws import generator
 from distill.interrupts import stop_requests
+from distill.picture_quality import psnr
 from distill.progress import Progress, save_grid
 from distill.rates import cosine, set_rate
 from sidestep.engines.torch_module import OneStepGenerator

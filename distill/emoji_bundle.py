@@ -19,7 +19,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from distill.emoji_data import fetch, read_json, read_subjects, render, svg_of, visible_subjects
+from distill.emoji_data import (
+    EmojiSet,
+    fetch,
+    load,
+    read_json,
+    read_subjects,
+    render,
+    svg_of,
+    visible_subjects,
+)
 from distill.emoji_sources import KEYWORDS, SOURCES
 from distill.emoji_words import Words, read_words
 from sidestep.errors import InvalidData
@@ -96,6 +105,23 @@ def read_bundle(path: Path) -> Bundle:
         raise InvalidData(f"{path} is damaged ({error}); delete it and build it again") from error
     every = tuple(sorted({name for part in names.values() for name in part}))
     return Bundle(icons, Words(every, synonyms))
+
+
+def read_sets(data: Path, *, size_px: int) -> list[EmojiSet]:
+    """Read a data set's icons on white: of a bundle, or of the folder of `sidestep data emoji`.
+
+    Raises InvalidData if the bundle's icons have another size.
+    """
+    if not data.is_file():
+        return load(data, size_px=size_px)
+    sets = []
+    for icons in read_bundle(data).icons:
+        if icons.pictures.shape[1] != size_px:
+            raise InvalidData(f"{data} has icons of {icons.pictures.shape[1]} px, not {size_px}")
+        opacity = icons.pictures[..., 3:] / np.float32(255)
+        page = icons.pictures[..., :3] * opacity + 255 * (1 - opacity)
+        sets.append(EmojiSet(icons.style, icons.names, page.round().astype(np.uint8)))
+    return sets
 
 
 def _encode(svg: str, size_px: int) -> bytes:

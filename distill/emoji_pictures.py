@@ -6,16 +6,18 @@ neither autoencoder nor teacher nor student ever sees them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from distill.draws import generator
-from distill.emoji_bundle import Bundle
+from distill.emoji_bundle import Bundle, Icons
 from distill.emoji_sources import caption
 from distill.emoji_words import COLOURS, in_style, pair_captions
 from distill.held_out import HeldOut
@@ -94,11 +96,10 @@ def make_pictures(
 ) -> TrainingPictures:
     """Make the whole training set on a device."""
     page = _Page(bundle, held, device)
-    counts = []
+    counts: list[int] = []
     for kind in (_plain, _recoloured, _pairs):
         for icons in bundle.icons:
-            rgba = torch.from_numpy(icons.pictures).to(device)
-            kind(page, icons.style, icons.names, rgba, (amounts, seed))
+            kind(page, icons, torch.from_numpy(icons.pictures).to(device), (amounts, seed))
         counts.append(len(page.captions) - sum(counts))
     unseen = [
         on_white(_unit(torch.from_numpy(icons.pictures[rows]).to(device)))
@@ -122,11 +123,16 @@ def on_white(rgba: Tensor) -> Tensor:
     return (page * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def colourable(names: Sequence[str], rgba: Tensor) -> list[tuple[int, float, list[str]]]:
+def colourable(
+    names: Sequence[str], pictures: NDArray[np.uint8]
+) -> list[tuple[int, float, list[str]]]:
     """List the icons with a dominant hue: row, hue, and the colours that they may take.
 
-    rgba: uint8 [N, H, W, 4]
+    On the CPU, where sums do not depend on the order in which threads come: another run must make
+    the same pictures in the same order.
+    pictures: uint8 [N, H, W, 4]
     """
+    rgba = torch.from_numpy(pictures)
     found = []
     for start in range(0, len(names), BATCH):
         hues, clear = dominant_hue(_unit(rgba[start : start + BATCH, ::4, ::4]))
@@ -135,6 +141,18 @@ def colourable(names: Sequence[str], rgba: Tensor) -> list[tuple[int, float, lis
                 colours = [colour for colour in COLOURS if may_become(hue, colour)]
                 found.append((start + row, hue, colours))
     return found
+
+
+def coloured_captions(bundle: Bundle, *, styles: int) -> list[str]:
+    """List what recolouring can make of the icons that all styles have, in `styles` at least."""
+    shared = set.intersection(*(set(icons.names) for icons in bundle.icons))
+    found: Counter[str] = Counter()
+    for icons in bundle.icons:
+        for row, _, colours in colourable(icons.names, icons.pictures):
+            if icons.names[row] in shared:
+                ways = (bundle.words.coloured(icons.names[row], colour) for colour in colours)
+                found.update({way[0] for way in ways if way})
+    return sorted(text for text, count in found.items() if count >= styles)
 
 
 def beside(first: Tensor, second: Tensor, *, overlaid: bool) -> Tensor:
@@ -173,7 +191,8 @@ def _unit(rgba: Tensor) -> Tensor:
 _Plan = tuple[Amounts, int]
 
 
-def _plain(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan) -> None:
+def _plain(page: _Page, icons: Icons, rgba: Tensor, plan: _Plan) -> None:
+    style, names = icons.style, icons.names
     captions = [
         [] if name in page.held.names else page.texts(page.words.ways(name), style)
         for name in names
@@ -183,11 +202,11 @@ def _plain(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan)
         page.add(_unit(rgba[part]), captions[part])
 
 
-def _recoloured(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan) -> None:
-    amounts, seed = plan
+def _recoloured(page: _Page, icons: Icons, rgba: Tensor, plan: _Plan) -> None:
+    (amounts, seed), style, names = plan, icons.style, icons.names
     real = {caption(name) for name in page.words.names}
     jobs: list[tuple[int, float, str]] = []
-    for row, hue, colours in colourable(names, rgba):
+    for row, hue, colours in colourable(names, icons.pictures):
         if names[row] in page.held.names:
             continue
         new = [c for c in colours if not real.intersection(page.words.coloured(names[row], c)[:1])]
@@ -201,8 +220,8 @@ def _recoloured(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _
         page.add(drawn, [page.texts(way, style) if way else [] for way in ways])
 
 
-def _pairs(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan) -> None:
-    amounts, seed = plan
+def _pairs(page: _Page, icons: Icons, rgba: Tensor, plan: _Plan) -> None:
+    (amounts, seed), style, names = plan, icons.style, icons.names
     draw = generator(seed, "pairs", style)
     free = [row for row, name in enumerate(names) if name not in page.held.names]
     partners = [row for row in free if names[row] in PARTNERS] or free
@@ -227,12 +246,17 @@ def _pairs(page: _Page, style: str, names: list[str], rgba: Tensor, plan: _Plan)
 
 def _pair_ways(page: _Page, first: str, second: str, overlaid: bool) -> list[str]:
     """Say a pair in up to three ways: by the names, then by short synonyms."""
-    a, b = ([way for way in page.words.ways(n)[:3] if len(way) < 24] for n in (first, second))
-    a, b = a or [caption(first)], b or [caption(second)]
+    a, b = (
+        [name, *(way for way in synonyms[:2] if len(way) < 20)]
+        for name, *synonyms in map(page.words.ways, (first, second))
+    )
     count = max(len(a), len(b))
     which = 0 if overlaid else 1
     return [pair_captions(a[i % len(a)], b[i % len(b)])[which] for i in range(count)]
 
 
-def _pick(rows: Sequence[int], count: int, draw: torch.Generator) -> np.ndarray:
-    return np.asarray(rows)[torch.randint(len(rows), (count,), generator=draw).numpy()]
+def _pick(rows: Sequence[int], count: int, draw: torch.Generator) -> NDArray[np.int64]:
+    picked: NDArray[np.int64] = np.asarray(rows)[
+        torch.randint(len(rows), (count,), generator=draw).numpy()
+    ]
+    return picked

@@ -31,6 +31,7 @@ from distill.autoencoder import (
     train_autoencoder,
 )
 from distill.captions import train_bpe
+from distill.checkpoints import last_step
 from distill.emoji_bundle import read_bundle
 from distill.emoji_pictures import Amounts, TrainingPictures, make_pictures
 from distill.emoji_sources import caption, styled
@@ -52,6 +53,7 @@ from distill.teacher import (
     new_unet,
     train_teacher,
 )
+from sidestep.errors import InvalidTraining
 from sidestep.files import atomic_folder, atomic_path, write_bytes, write_json
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
@@ -59,6 +61,7 @@ from sidestep.tokenizer import PromptTokenizer
 TOKENS = 24
 VOCABULARY = 4096
 CAPTIONS, QUALITY = "captions.json", "quality.json"
+BUNDLE = ".safetensors"  # a data set that is a file and not a folder
 SHARES = (0.55, 0.2, 0.25)  # of plain, recoloured and composed pictures in what the teacher sees
 
 
@@ -116,7 +119,7 @@ def train_emoji_teacher(
         vae = read_autoencoder(out / ("lighter" if options.lighter else "autoencoder"))
         networks = (text.cpu(), unet.cpu(), vae)
         write_teacher(out / "model", Teacher(*networks, out / "tokenizer", SCHEDULE))
-        write_json(out / "model" / TRAINING, _training(options, len(captioned.latents)))
+        write_json(out / "model" / TRAINING, _training(options, captioned, out))
     processes.wait()
     return out / "model"
 
@@ -139,7 +142,7 @@ def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -
 
 def read_pictures(data: Path, options: EmojiTeacherOptions, device: str) -> TrainingPictures:
     """Read a data set onto a device; a bundle also gives recoloured and composed pictures."""
-    if data.is_file():
+    if data.suffix == BUNDLE:
         bundle = read_bundle(data)
         held = held_out(bundle.words)
         seed = options.teacher.seed
@@ -163,14 +166,24 @@ def _captioned(out: Path) -> CaptionedLatents:
     return CaptionedLatents(latents, ids, empty, tuple(told["groups"]), SHARES)
 
 
-def _training(options: EmojiTeacherOptions, pictures: int) -> dict[str, Any]:
+def _training(options: EmojiTeacherOptions, captioned: CaptionedLatents, out: Path) -> Any:
     """Tell how the teacher was made; a run that started from another tells of that one first."""
     before = read_training(options.start_from) if options.start_from else None
-    before = before or {"autoencoder": asdict(options.autoencoder), "teacher": []}
+    before = before or {"autoencoder": _told(options.autoencoder, out / "autoencoder")}
     if options.lighter:
-        before = {**before, "lighter_autoencoder": asdict(options.lighter)}
-    phase = {"pictures": pictures, "size_px": options.size_px, **asdict(options.teacher)}
-    return {**before, "teacher": [*before["teacher"], phase]}
+        before = {**before, "lighter_autoencoder": _told(options.lighter, out / "lighter")}
+    phase = {
+        "pictures": len(captioned.latents),
+        "groups": captioned.groups,
+        "size_px": options.size_px,
+        **_told(options.teacher, out / "teacher"),
+    }
+    return {**before, "teacher": [*before.get("teacher", []), phase]}
+
+
+def _told(options: AutoencoderOptions | TeacherOptions, folder: Path) -> dict[str, Any]:
+    """Return options with the steps that were taken, which a bound on time makes fewer."""
+    return {**asdict(options), "steps": last_step(folder)}
 
 
 def _tokenizer(captions: list[str], out: Path, options: EmojiTeacherOptions) -> None:
@@ -192,7 +205,11 @@ def _autoencoder(
 
 def _latents(pictures: TrainingPictures, out: Path, device: str) -> None:
     path = out / "latents.safetensors"
-    if not path.exists():
+    if path.exists():
+        told = json.loads((out / CAPTIONS).read_text(encoding="utf-8"))
+        if told["captions"] != pictures.captions:
+            raise InvalidTraining(f"{path} belongs to other pictures; choose another --out")
+    else:
         vae = read_autoencoder(out / "autoencoder").to(device)
         scaled = encode_all(vae, pictures.pictures, device=device) * vae.config.scaling_factor
         told = {"captions": pictures.captions, "groups": pictures.groups}

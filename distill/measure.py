@@ -41,7 +41,7 @@ def measure(
         "teacher_recognised": shares[best],
         "teacher_guidance": best,
     }
-    return write_card(folder.path, replace(folder.card, quality=quality))
+    return write_card(folder.path, replace(folder.card, quality={**folder.card.quality, **quality}))
 
 
 def _captions(sets: Sequence[EmojiSet], count: int) -> list[str]:

@@ -9,28 +9,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 
-from distill.autoencoder import to_pictures
-from distill.emoji_sources import SOURCES
-from distill.folders import Teacher, load_teacher
+from distill.emoji_sources import KEYWORDS, SOURCES, Source
+from distill.many_steps import TEACHER_STEPS, ManyStepTeacher
 from distill.progress import save_grid
-from distill.sampling import sample_ddim
-from distill.student import encode_texts
 from sidestep.files import write_bytes
 from sidestep.generator import Generator
 from sidestep.images import decode
 from sidestep.model_folder import CERTIFICATE, ModelFolder, write_card
-from sidestep.noise import latent_noise
-from sidestep.tokenizer import PromptTokenizer
 
-TEACHER_STEPS = 50
 LIMITS = (
     'It knows emoji by their names, in English, with an optional style word ("red apple, noto"): '
     "about a thousand subjects in four styles, and no people, symbols or flags. It cannot count or "
     "compose two things. A student is no better than its teacher."
+)
+COMPOSED_LIMITS = (
+    'It knows emoji by their names and synonyms, in English, with an optional style word ("red '
+    'apple, noto"), in seven colours ("blue apple") and in pairs ("cat face with red heart"): '
+    "about a thousand subjects in four styles, and no people, symbols or flags. It cannot count. A "
+    "student is no better than its teacher."
 )
 
 
@@ -47,34 +45,16 @@ def write_model_card(folder: ModelFolder) -> Path:
     teacher = draw_teacher(folder.path, prompts, guidance_scale=guidance_scale)
     save_grid(folder.path / "samples.png", [student, list(teacher)])
     styles = tuple(source.style for source in SOURCES)
-    folder = write_card(folder.path, replace(folder.card, styles=styles, limits=LIMITS))
+    folder = write_card(folder.path, replace(folder.card, styles=styles, limits=_limits(folder)))
     path = folder.path / "README.md"
     write_bytes(path, _text(folder, guidance_scale).encode())
     return path
 
 
-@torch.no_grad()
 def draw_teacher(path: Path, prompts: list[str], *, guidance_scale: float) -> NDArray[np.uint8]:
     """Draw prompts at seed 0 with the teacher that a model folder carries: [B, H, W, 3]."""
-    teacher = load_teacher(path)
-    tokenizer = PromptTokenizer(teacher.tokenizer, length=teacher.tokens)
-    texts = tuple(encode_texts(teacher, tokenizer, part, "cpu") for part in (prompts, [""]))
-    noise = torch.from_numpy(latent_noise([0] * len(prompts), teacher.latent_shape))
-    x0 = sample_ddim(
-        teacher.unet,
-        _ddim(teacher),
-        noise,
-        (texts[0], texts[1]),
-        steps=TEACHER_STEPS,
-        guidance_scale=guidance_scale,
-    )
-    return to_pictures(teacher.vae.decode(x0 / teacher.vae.config.scaling_factor).sample)
-
-
-def _ddim(teacher: Teacher) -> DDIMScheduler:
-    return DDIMScheduler(
-        **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
-    )
+    teacher = ManyStepTeacher(path)
+    return teacher.draw(prompts, [0] * len(prompts), guidance_scale=guidance_scale)
 
 
 def _text(folder: ModelFolder, guidance_scale: float) -> str:
@@ -82,7 +62,8 @@ def _text(folder: ModelFolder, guidance_scale: float) -> str:
     height, width = card.image_size
     rows = "\n".join(f"| {key} | {value} |" for key, value in _rows(folder))
     sources = "\n".join(
-        f"| {s.style} | {s.author} | `{s.package}` | {s.licence} |" for s in SOURCES
+        f"| {s.style} | {s.author} | `{s.package}` | {s.licence} |"
+        for s in (*SOURCES, *_keywords(card.limits))
     )
     return f"""---
 license: apache-2.0
@@ -127,8 +108,20 @@ The weights are under Apache-2.0. The training pictures, rendered on white and c
 
 ## Limits
 
-{textwrap.fill(LIMITS, 100)}
+{textwrap.fill(card.limits, 100)}
 """
+
+
+def _limits(folder: ModelFolder) -> str:
+    """Say what the model cannot do, which depends on what its teacher saw last."""
+    training = folder.card.recipe.get("teacher") or {"teacher": [{}]}
+    composed = any(training["teacher"][-1].get("groups", ())[1:])
+    return COMPOSED_LIMITS if composed else LIMITS
+
+
+def _keywords(limits: str) -> tuple[Source, ...]:
+    """Return where the synonyms come from, if there are any."""
+    return (replace(KEYWORDS, style="synonyms"),) if limits == COMPOSED_LIMITS else ()
 
 
 def _rows(folder: ModelFolder) -> list[tuple[str, Any]]:
@@ -155,7 +148,18 @@ def _rows(folder: ModelFolder) -> list[tuple[str, Any]]:
 
 def _quality_rows(quality: dict[str, Any]) -> list[tuple[str, Any]]:
     count = quality["captions"]
+    autoencoder = (
+        [
+            (
+                f"autoencoder, {quality['lighter_pictures']:.0f} pictures that it never saw",
+                f"{quality['lighter_psnr_db']} dB PSNR, {quality['lighter_ssim']} SSIM",
+            )
+        ]
+        if "lighter_psnr_db" in quality
+        else []
+    )
     return [
+        *autoencoder,
         (f"recognised, of {count} captions at seed 0", f"{quality['recognised']:.0%}"),
         (
             f"the same of the teacher, guidance {quality['teacher_guidance']:g}",

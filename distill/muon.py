@@ -62,9 +62,9 @@ class Muon(Optimizer):
             [g.lerp(m, beta).flatten(1) for g, m in zip(gradients, momenta, strict=True)]
         )
         updates = orthogonal(directions) * (0.2 * max(directions.shape[1:]) ** 0.5)
-        shape = parameters[0].shape
-        torch._foreach_mul_(parameters, 1 - rate * group["decay"])
-        torch._foreach_sub_(parameters, [u.reshape(shape) for u in updates], alpha=rate)
+        shape, weights = parameters[0].shape, [parameter.data for parameter in parameters]
+        torch._foreach_mul_(weights, 1 - rate * group["decay"])
+        torch._foreach_sub_(weights, [u.reshape(shape) for u in updates], alpha=rate)
 
 
 def orthogonal(matrices: Tensor) -> Tensor:

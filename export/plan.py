@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from export.builder import compile_plan
 from export.certificate import Certificate, certify
 from export.folding import FoldedGenerator
 from export.job import Job
 from export.onnx import export_onnx, fused_inputs, save
-from export.tensorrt import OPSET, check_target, compile_plan, prove_precision
+from export.tensorrt import OPSET, check_target, prove_precision
 from sidestep.engines.manifest import PLAN, Manifest, write_manifest
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.tensor_rt import TensorRtEngine
@@ -36,10 +37,10 @@ def export_plan(generator: OneStepGenerator, job: Job) -> tuple[Certificate, lis
     certificate = certify(job.reference, engine, precision=options.precision, proof=job.proof)
     del engine
     job.stage(f"compile for {options.target}")
-    plan = compile_plan(library, graph, card, options)
+    plan = compile_plan(graph, card, options)
     kept = bool(job.proof.get("fp16", {}).get("kept_in_fp32"))
     proof = prove_precision(plan, options, weights_bytes, kept=kept)
-    (job.out / PLAN).write_bytes(plan.data)
+    plan.file.rename(job.out / PLAN)
     gpu, driver = driver_of() if options.target == "current" else (None, None)
     write_manifest(
         job.out,
@@ -51,7 +52,7 @@ def export_plan(generator: OneStepGenerator, job: Job) -> tuple[Certificate, lis
             buckets=options.buckets,
             tensors=plan.tensors,
             layer_types=plan.layer_types,
-            plan_bytes=plan.data.nbytes,
+            plan_bytes=plan.size,
             plan=sha256(job.out / PLAN),
             onnx=sha256(graph),
             weights=card.weights,

@@ -189,8 +189,11 @@ class _Path:
 def _record(maxima: dict[str, float], name: str, value: Any) -> None:
     if isinstance(value, Tensor) and value.is_floating_point() and value.numel():
         with torch.utils._python_dispatch._disable_current_modes():
-            sizes = value.detach().abs()
-            largest = float(sizes.where(sizes < _MASKED, 0).max())
+            least, most = torch.aminmax(value.detach())  # one pass, and no copy
+            largest = max(-float(least), float(most))
+            if not largest < _MASKED:
+                sizes = value.detach().abs()
+                largest = float(sizes.where(sizes < _MASKED, 0).max())
         maxima[name] = max(maxima.get(name, 0.0), largest)
 
 

@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 _SMALLEST = 1024  # bytes; below it a reference costs as much as the tensor
 
@@ -31,22 +32,43 @@ class _Place:
 def share_weights(model: onnx.ModelProto, folder: Path, files: Iterable[str]) -> list[str]:
     """Replace the tensors of a graph that `files` hold byte for byte by references.
 
-    Returns the files that the graph then reads.
+    A tensor that they hold transposed, as a linear layer's weights are, gets a node that turns it,
+    which engines fold when they load the graph. Returns the files that the graph then reads.
     """
     places: dict[bytes, _Place] = {}
     for file in files:
         places.update(_tensors(folder, file))
     used = set()
+    turns = []
     for tensor in model.graph.initializer:
+        if len(tensor.raw_data) < _SMALLEST:
+            continue
         place = places.get(tensor.raw_data)
-        if place is None or len(tensor.raw_data) < _SMALLEST:
+        if place is None and len(tensor.dims) == 2:
+            turned = np.ascontiguousarray(numpy_helper.to_array(tensor).T)
+            place = places.get(turned.tobytes())
+            if place is not None:
+                turns.append(_turn(tensor))
+        if place is None:
             continue
         tensor.ClearField("raw_data")
         tensor.data_location = TensorProto.EXTERNAL
         for key in ("location", "offset", "length"):
             tensor.external_data.add(key=key, value=str(getattr(place, key)))
         used.add(place.location)
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(turns + nodes)
     return sorted(used)
+
+
+def _turn(tensor: TensorProto) -> NodeProto:
+    """Swap the sizes of a matrix, rename it, and return the node that gives the old one back."""
+    name, sizes = tensor.name, list(tensor.dims)
+    tensor.name = f"{name}.turned"
+    del tensor.dims[:]
+    tensor.dims.extend(reversed(sizes))
+    return helper.make_node("Transpose", [tensor.name], [name], perm=[1, 0])
 
 
 def _tensors(folder: Path, file: str) -> dict[bytes, _Place]:

@@ -7,11 +7,7 @@ compiles for a GPU that is not there; TensorRT only for the one that is.
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +23,20 @@ WORKERS = ("CONVOLUTION", "MATRIX_MULTIPLY", "NORMALIZATION")  # the layers that
 
 
 @dataclass(frozen=True)
-class Plan:
+class Built:
     """A serialised engine and what was found out about it."""
 
     data: Any
+    tensors: dict[str, Any]
+    layer_types: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan in a file of `size` bytes, and what was found out about it."""
+
+    file: Path
+    size: int
     tensors: dict[str, Any]
     layer_types: dict[str, dict[str, int]]
 
@@ -56,31 +62,26 @@ def check_target(options: ExportOptions) -> Library:
     return library
 
 
-def compile_plan(library: Library, graph: Path, card: ModelCard, options: ExportOptions) -> Plan:
+def build_plan(library: Library, graph: Path, card: ModelCard, options: ExportOptions) -> Built:
     """Parse `graph`, check what it takes and gives, and build a plan with a profile per bucket.
 
-    Raises CompileFailed where the library refuses the graph, KeyboardInterrupt where a signal asked
-    for the end.
+    In this process, which a fault of the library may end: see `export.builder`. Raises
+    CompileFailed where the library refuses the graph.
     """
     trt = library.trt
     logger, errors = make_logger(library)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
-    with _signals_wait() as stopped:
-        if not parser.parse_from_file(str(graph)):
-            found = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-            raise CompileFailed(f"{library.name} cannot read {graph.name}: {_first(found)}")
-        tensors = _tensors(network)
-        check_tensors(tensors, card)
-        config = _configure(trt, builder, card, options)
-        config.progress_monitor = _monitor(trt, stopped)
-        data = builder.build_serialized_network(network, config)
-    if stopped.is_set():
-        raise KeyboardInterrupt
+    if not parser.parse_from_file(str(graph)):
+        found = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        raise CompileFailed(f"{library.name} cannot read {graph.name}: {_first(found)}")
+    tensors = _tensors(network)
+    check_tensors(tensors, card)
+    data = builder.build_serialized_network(network, _configure(trt, builder, card, options))
     if data is None:
         raise CompileFailed(f"{library.name} cannot build {graph.name}: {_first(errors)}")
-    return Plan(data, tensors, layer_types(network))
+    return Built(data, tensors, layer_types(network))
 
 
 def _configure(trt: Any, builder: Any, card: ModelCard, options: ExportOptions) -> Any:
@@ -94,41 +95,6 @@ def _configure(trt: Any, builder: Any, card: ModelCard, options: ExportOptions) 
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, options.target.upper()), 0)
     return config
-
-
-@contextmanager
-def _signals_wait() -> Iterator[threading.Event]:
-    """Turn Ctrl-C and SIGTERM into an event: an exception would be lost in the compiler's C++."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
-    try:
-        yield stopped
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-def _monitor(trt: Any, stopped: threading.Event) -> Any:
-    """Return a progress monitor that ends the build once `stopped` is set."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-
-        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
-            pass
-
-        def step_complete(self, name: str, step: int) -> bool:
-            return not stopped.is_set()
-
-        def phase_finish(self, name: str) -> None:
-            pass
-
-    return Monitor()
 
 
 def check_tensors(tensors: dict[str, Any], card: ModelCard) -> None:
@@ -173,7 +139,7 @@ def prove_precision(
             f"the network was to compute in {precision}, but {strays} of {work.total()} "
             f"convolutions, products and norms give {other}"
         )
-    size = plan.data.nbytes
+    size = plan.size
     least, most = 0.9 * weights_bytes, weights_bytes + len(options.buckets) * SPACE
     if not least <= size <= most:
         raise CompileFailed(

@@ -62,7 +62,7 @@ def create_app(generator: Generator, settings: Settings, *others: Generator) -> 
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # BentoML has its own
     )
     app.state.models, app.state.log = models, None
     routers = [routes(models) for routes in (our_routes, openai_routes, reload_routes)]
@@ -77,6 +77,8 @@ def create_app(generator: Generator, settings: Settings, *others: Generator) -> 
         app.add_middleware(LogRequests, log=app.state.log)
     app.add_exception_handler(HTTPException, not_served)
     documents.install(app)
+    if settings.keys:
+        documents.tell_keys(app)
     app.mount(PAGE, page)
     return app
 

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,19 @@ logger = logging.getLogger("sidestep.serve")
 STOPPING = "the service is stopping; try again later"
 BROKEN = "the engine failed and is being opened anew; try again later"
 LONGEST_PAUSE_S = 30.0
+LOOK_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A batch that a thread draws.
+
+    began: as `time.perf_counter` tells time; opened: the device's count then
+    """
+
+    began: float
+    jobs: Sequence[Job]
+    opened: int
 
 
 class Batcher:
@@ -38,7 +52,8 @@ class Batcher:
         self._lines = Lines()
         self._wake = threading.Condition()
         self._idle = 0
-        self._running: dict[int, tuple[float, int]] = {}  # thread -> when its batch began, size
+        self._running: dict[int, Call] = {}  # by the thread that draws
+        self._given_up: set[int] = set()  # threads whose results nobody waits for
         self._closed = False  # takes nothing new
         self._stopped = threading.Event()
         self._renewing = threading.Lock()
@@ -48,10 +63,8 @@ class Batcher:
     def start(self) -> None:
         """Warm the device up, then start one thread per worker; raises what the engine raises."""
         self.device.warm_up()
-        for number in range(self.device.spec.workers):
-            thread = threading.Thread(target=self._work, name=f"engine-{number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        for _ in range(self.device.spec.workers):
+            self._begin(self._work)
 
     def stop(self, grace_s: float = 0.0) -> None:
         """Take nothing new, draw what waits for at most `grace_s`, fail the rest, end the threads.
@@ -66,7 +79,8 @@ class Batcher:
             self._wake.notify_all()
         _fail(left, ServiceUnavailable(STOPPING))
         for thread in self._threads:
-            thread.join()
+            while thread.is_alive() and thread.ident not in self._given_up:
+                thread.join(LOOK_EVERY_S)
 
     @property
     def ready(self) -> bool:
@@ -129,11 +143,46 @@ class Batcher:
         spec, times, now = self.device.spec, self.device.times, time.perf_counter()
         pictures = -(-self._lines.until(key, count) // spec.workers)  # of each worker
         batches = -(-pictures // spec.max_batch)
-        busy_s = [abs(times.seconds(n) - (now - began)) for began, n in self._running.values()]
+        busy_s = [
+            abs(times.seconds(len(call.jobs)) - (now - call.began))
+            for call in self._running.values()
+        ]
         free = len(busy_s) < spec.workers
         first_s = 0.0 if free else min(busy_s)
         last_s = times.seconds(min(pictures, spec.max_batch))
         return first_s + (batches - 1) * times.seconds(spec.max_batch) + last_s
+
+    def calls(self) -> dict[int, Call]:
+        """Return the engine calls under way, by thread."""
+        with self._wake:
+            return dict(self._running)
+
+    def give_up(self, thread: int, call: Call) -> None:
+        """Fail a call that hangs and all that wait, and open the engine anew on a new thread.
+
+        The hanging thread cannot be ended; if it ever comes back, its result is ignored. Nothing
+        is done if the call has come back already.
+        """
+        with self._wake:
+            if self._running.get(thread) is not call:
+                return
+            del self._running[thread]
+            self._given_up.add(thread)
+        logger.error("an engine call of %d pictures hangs and is given up", len(call.jobs))
+        self._break(call.jobs, call.opened)
+        self._begin(lambda: self._work_on(call.opened))
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        """Start an engine thread."""
+        name = f"engine-{len(self._threads)}"
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work_on(self, opened: int) -> None:
+        """Take the place of a thread that hangs."""
+        self._renew(opened)
+        self._work()
 
     def _work(self) -> None:
         """Draw batches until the batcher stops (runs on each engine thread)."""
@@ -141,7 +190,10 @@ class Batcher:
         while jobs := self._take(thread):
             self._draw(jobs)
             with self._wake:
-                del self._running[thread]
+                self._running.pop(thread, None)
+                if thread in self._given_up:  # another has taken this one's place
+                    self._given_up.discard(thread)
+                    return
 
     def _take(self, thread: int) -> list[Job]:
         """Wait for jobs and take this thread's share of them; none when stopping."""
@@ -150,7 +202,8 @@ class Batcher:
             try:
                 while not self._stopped.is_set():
                     if not self._broken and (jobs := self._next()):
-                        self._running[thread] = (time.perf_counter(), len(jobs))
+                        call = Call(time.perf_counter(), jobs, self.device.opened)
+                        self._running[thread] = call
                         self._wake.notify_all()  # stop() waits for an empty queue
                         return jobs
                     self._wake.wait()
@@ -196,6 +249,8 @@ class Batcher:
             noise = np.stack([job.noise for job in jobs if job.noise is not None])
             pixels, engine_s = self.device.draw(ids, noise)
         except Exception as error:
+            if self._is_given_up():
+                return
             if not self.device.sound():
                 self._break(jobs, opened)
                 self._renew(opened)
@@ -206,10 +261,17 @@ class Batcher:
                 for job in jobs:
                     self._draw([job])
             return
+        if self._is_given_up():
+            return
         self.on_batch(len(jobs))
         for job, image in zip(jobs, pixels, strict=True):
             queue_ms = 1e3 * (began - job.arrived)
             job.drawn.set_result(Drawn(image, Timings(queue_ms, 1e3 * engine_s, 0.0, len(jobs))))
+
+    def _is_given_up(self) -> bool:
+        """Whether this thread's call was failed as hanging, meanwhile."""
+        with self._wake:
+            return threading.get_ident() in self._given_up
 
     def _break(self, jobs: Sequence[Job], opened: int) -> None:
         """Close the door, then fail these jobs and all that wait.
@@ -218,6 +280,7 @@ class Batcher:
         """
         left: list[Job] = []
         with self._wake:
+            self._running.pop(threading.get_ident(), None)  # opening takes its time
             if self.device.opened == opened:
                 self._broken = True
                 left = self._lines.clear()

@@ -6,6 +6,7 @@ B batch  L tokens  4 x h x w latents  H x W pixels
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.moving_mean import MovingMean
 from sidestep.engines.contract import Engine, GeneratorSpec
 
 logger = logging.getLogger("sidestep.serve")
@@ -25,17 +27,15 @@ class EngineTimes:
     def __init__(self, spec: GeneratorSpec) -> None:
         """Begin with nothing measured."""
         self._buckets = spec.buckets
-        self._means: dict[int, float] = {}
+        self._means = {size: MovingMean(WEIGHT_OF_NEWEST) for size in spec.buckets}
 
     def add(self, batch: int, seconds: float) -> None:
         """Count one call."""
-        bucket = self._bucket(batch)
-        mean = self._means.get(bucket, seconds)
-        self._means[bucket] = mean + WEIGHT_OF_NEWEST * (seconds - mean)
+        self._means[self._bucket(batch)].add(seconds)
 
     def seconds(self, batch: int) -> float:
         """Predict a call; 0 for a bucket that was never measured."""
-        return self._means.get(self._bucket(batch), 0.0)
+        return self._means[self._bucket(batch)].seconds
 
     def _bucket(self, batch: int) -> int:
         return next((size for size in self._buckets if size >= batch), self._buckets[-1])
@@ -59,13 +59,23 @@ class Device:
         """
         times = EngineTimes(self.spec)
 
-        def warm(_: int) -> None:
-            self._probe(self.spec.max_batch)
-            for size in reversed(self.spec.buckets):
-                times.add(size, self._probe(size))
+        together = threading.Barrier(self.spec.workers)
+
+        def warm() -> None:
+            try:
+                self._probe(self.spec.max_batch)
+                for size in reversed(self.spec.buckets):
+                    together.wait()  # so that of several GPUs each draws every bucket
+                    times.add(size, self._probe(size))
+            except BaseException:
+                together.abort()
+                raise
 
         with ThreadPoolExecutor(self.spec.workers, thread_name_prefix="warm-up") as pool:
-            list(pool.map(warm, range(self.spec.workers)))
+            warming = [pool.submit(warm) for _ in range(self.spec.workers)]
+        failed = [error for future in warming if (error := future.exception())]
+        if failed:  # the others were only told to stop
+            raise min(failed, key=lambda error: isinstance(error, threading.BrokenBarrierError))
         self.times = times
 
     def draw(
@@ -75,13 +85,13 @@ class Device:
 
         Raises what the engine raises, and ValueError for pixels of another shape.
         """
-        began = time.perf_counter()
+        times, began = self.times, time.perf_counter()
         pixels = self._engine(ids, noise)
         engine_s = time.perf_counter() - began
         wanted = (len(ids), *self.spec.image_size, 3)
         if pixels.shape != wanted:
             raise ValueError(f"the engine drew {pixels.shape} instead of {wanted}")
-        self.times.add(len(ids), engine_s)
+        times.add(len(ids), engine_s)  # and not those of an engine opened meanwhile
         return pixels, engine_s
 
     def sound(self) -> bool:

@@ -6,7 +6,7 @@ than the refusal itself; and under load refusals are most of what is answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,7 +17,7 @@ from serve.errors import AnsweringRoute
 class DirectRoutes:
     """ASGI middleware: answers the POST routes of some routers, and passes on all else."""
 
-    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter]) -> None:
+    def __init__(self, app: ASGIApp, routers: Sequence[APIRouter]) -> None:
         """Wrap `app`; the functions of these routes take a request, and nothing from FastAPI."""
         self._app = app
         self._routes = {
@@ -26,6 +26,7 @@ class DirectRoutes:
             for route in router.routes
             if isinstance(route, AnsweringRoute) and "POST" in (route.methods or ())
         }
+        assert not any(router.dependencies for router in routers), "they are called without"
         for route, _ in self._routes.values():
             assert not route.dependencies, f"{route.path} is called without its dependencies"
 

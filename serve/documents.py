@@ -43,6 +43,23 @@ def add(app: FastAPI, path: str, operations: dict[str, Any]) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def tell_keys(app: FastAPI) -> None:
+    """Tell in /openapi.json how an API key is given."""
+    own = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = own()
+        schemes = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+        document.setdefault("components", {})["securitySchemes"] = schemes
+        document["security"] = [{name: []} for name in schemes]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
 def _swagger_ui() -> Path | None:
     """Find the folder without importing BentoML."""
     spec = find_spec("bentoml")

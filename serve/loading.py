@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from serve.settings import Settings
 from sidestep.errors import InvalidRequest
 from sidestep.generator import Generator
@@ -13,16 +15,29 @@ def load_generators(settings: Settings) -> list[Generator]:
 
     Raises InvalidModel for a damaged one, and InvalidRequest where two have one name.
     """
+    load = partial(
+        Generator.load,
+        engine=settings.engine,
+        decoder=settings.decoder,
+        devices=_numbers(settings.devices),
+    )
     if not settings.model:
-        return [Generator.load(engine=settings.engine, decoder=settings.decoder)]
+        return [load()]
     generators: dict[str, Generator] = {}
     for text in settings.model:
         name, folder = named_folder(text)
-        generator = Generator.load(
-            folder, engine=settings.engine, decoder=settings.decoder, name=name
-        )
+        generator = load(folder, name=name)
         if generator.name in generators:
             message = f"two models are named {generator.name!r}; name one: --model NAME=FOLDER"
             raise InvalidRequest(message, field="model")
         generators[generator.name] = generator
     return list(generators.values())
+
+
+def _numbers(texts: tuple[str, ...]) -> tuple[int, ...]:
+    """Read the numbers of GPUs; raises InvalidRequest for other texts and for one given twice."""
+    numbers = [int(text) for text in texts if text.isascii() and text.isdecimal()]
+    if len(numbers) < len(texts) or len(set(numbers)) < len(numbers):
+        message = f"devices must be numbers of GPUs such as 0,1, not {','.join(texts)!r}"
+        raise InvalidRequest(message, field="devices")
+    return tuple(numbers)

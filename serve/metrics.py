@@ -6,11 +6,19 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.batcher import Batcher
 from serve.errors import ClientLeft, HeadersTooLarge, PolicyViolation, SlowClient
+from serve.memory import DeviceMemory
 from sidestep import __version__
 from sidestep.errors import (
     InvalidRequest,
@@ -80,6 +88,8 @@ class Metrics:
         self.ready = gauge("ready", "Whether pictures can be drawn.")
         self.openings = gauge("engine_openings", "How often the engine was opened.")
         self.info = gauge("info", "What is served.", ["model", "version", "engine", "weights"])
+        registry.register(DeviceMemory())
+        ProcessCollector(registry=registry)
         self.told: dict[str, tuple[str, ...]] = {}  # the labels of `info`, by model
 
     def of(self, model: str) -> ModelMetrics:

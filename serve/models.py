@@ -9,16 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from serve.errors import ModelNotFound
 from serve.metrics import Metrics
 from serve.policy import Policy
 from serve.settings import Settings
 from serve.studio import Studio
+from serve.tracing import trace_stages
 from serve.watching import watch
 from sidestep.errors import ServiceUnavailable
 from sidestep.generator import Generator
 from sidestep.requests import GenerateRequest, Picture
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 logger = logging.getLogger("sidestep.serve")
 # Programs hard-code these names; all of them mean the default model.
@@ -32,6 +37,7 @@ class Models:
     def __init__(self, generators: Sequence[Generator], settings: Settings) -> None:
         """Make a studio for each generator, whose names differ; start them before use."""
         self.metrics = Metrics()
+        self.tracer: Tracer | None = None
         self._settings = settings
         self._policy = Policy(settings)
         self._watching: asyncio.Task[None] | None = None
@@ -92,7 +98,9 @@ class Models:
             request, whose = self._policy.admit(request, studio.generator.name, address)
         studio.requests += 1
         try:
-            return await studio.generate(request, address=whose)
+            pictures = await studio.generate(request, address=whose)
+            trace_stages(self.tracer, pictures)
+            return pictures
         finally:
             studio.requests -= 1
 

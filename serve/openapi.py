@@ -10,7 +10,7 @@ from serve.query import parameters
 from sidestep.images import MEDIA_TYPES
 from sidestep.requests import MAX_CLIENT_ID, MAX_COUNT, MAX_DEADLINE_MS, GenerateRequest
 
-_ERROR = {
+ERROR = {
     "type": "object",
     "required": ["error"],
     "properties": {
@@ -56,11 +56,6 @@ _PICTURES = {
 SERVER_TIMING = {
     "description": "queue, engine, encode and total in milliseconds, and the batch's size.",
     "schema": {"type": "string"},
-}
-_RELOADED = {
-    "type": "object",
-    "required": ["name", "engine", "weights"],
-    "properties": {name: {"type": "string"} for name in ("name", "engine", "weights")},
 }
 _HEADERS = {
     "X-Seed": {
@@ -110,10 +105,21 @@ HEADER_PARAMETERS = [
 ]
 
 
+_OF_GUARDS = {
+    "UNAUTHORIZED": "An API key is needed here, and none or a wrong one was given.",
+    "REQUEST_TIMEOUT": "The body did not arrive in time.",
+    "REQUEST_ENTITY_TOO_LARGE": "The body is larger than the service reads.",
+    "REQUEST_HEADER_FIELDS_TOO_LARGE": "The headers are larger than the service takes.",
+}
+
+
 def errors(schema: dict[str, Any], **statuses: str) -> dict[int | str, dict[str, Any]]:
-    """Describe error answers of one shape; keys are names of HTTPStatus."""
+    """Describe error answers of one shape; keys are names of HTTPStatus.
+
+    Those of the guards, which stand before every route, are among them.
+    """
     answers: dict[int | str, dict[str, Any]] = {}
-    for name, description in statuses.items():
+    for name, description in {**_OF_GUARDS, **statuses}.items():
         status = HTTPStatus[name]
         answer: dict[str, Any] = {
             "description": description,
@@ -145,19 +151,18 @@ def _pictures() -> dict[str, Any]:
 
 
 _GENERATE_ERRORS = errors(
-    _ERROR,
+    ERROR,
     BAD_REQUEST="The body is not a JSON object in UTF-8.",
     NOT_FOUND="No model of this name is served.",
     NOT_ACCEPTABLE="Accept allows nothing that is on offer.",
     CONFLICT="A newer request of the same client replaced this one.",
-    REQUEST_ENTITY_TOO_LARGE="The body is larger than the service reads.",
     UNSUPPORTED_MEDIA_TYPE="The body is not announced as JSON.",
     UNPROCESSABLE_ENTITY="A field is out of its bounds.",
     TOO_MANY_REQUESTS="It would be later than its deadline, or the queue is full.",
     INTERNAL_SERVER_ERROR="Unexpected; the service's log says more.",
     SERVICE_UNAVAILABLE="The service is stopping, or its engine is being opened anew.",
 )
-_OF_BODIES = (400, 413, 415)
+_OF_BODIES = (400, 415)
 GENERATE: dict[str, Any] = {
     "summary": "Draw a prompt",
     "openapi_extra": {
@@ -181,52 +186,6 @@ GET_GENERATE: dict[str, Any] = {
         200: _pictures(),
         304: {"description": "The caller has this picture (If-None-Match)."},
         **{code: told for code, told in _GENERATE_ERRORS.items() if code not in _OF_BODIES},
-    },
-}
-RELOAD: dict[str, Any] = {
-    "summary": "Open models anew while they draw (from this machine, or with an admin's key)",
-    "openapi_extra": {
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON: {
-                    "schema": {
-                        "type": "object",
-                        "additionalProperties": False,
-                        "properties": {
-                            "model": {
-                                "type": ["string", "null"],
-                                "description": "A name of /v1/models; all if absent.",
-                            }
-                        },
-                    }
-                }
-            },
-        }
-    },
-    "responses": {
-        200: {
-            "description": "What draws now.",
-            "content": {
-                JSON: {
-                    "schema": {
-                        "type": "object",
-                        "required": ["models"],
-                        "properties": {"models": {"type": "array", "items": _RELOADED}},
-                    }
-                }
-            },
-        },
-        **errors(
-            _ERROR,
-            BAD_REQUEST="The body is not a JSON object in UTF-8.",
-            FORBIDDEN="The caller is elsewhere, or its key is not an admin's.",
-            NOT_FOUND="No model of this name is served.",
-            CONFLICT="The folder is damaged; the model that was there goes on drawing.",
-            UNSUPPORTED_MEDIA_TYPE="The body is not announced as JSON.",
-            UNPROCESSABLE_ENTITY="A field is out of its bounds.",
-            SERVICE_UNAVAILABLE="The new engine cannot draw; the one that was there goes on.",
-        ),
     },
 }
 _TEXT = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
@@ -264,13 +223,19 @@ MODELS: dict[str, Any] = {
         200: {"description": "The models.", "content": {"application/json": {"schema": _MODELS}}}
     },
 }
-LIVEZ: dict[str, Any] = {"summary": "Is the process alive?", "responses": {200: _TEXT}}
-METRICS: dict[str, Any] = {"summary": "Metrics for Prometheus", "responses": {200: _TEXT}}
+LIVEZ: dict[str, Any] = {
+    "summary": "Is the process alive?",
+    "responses": {200: _TEXT, **errors(ERROR)},
+}
+METRICS: dict[str, Any] = {
+    "summary": "Metrics for Prometheus",
+    "responses": {200: _TEXT, **errors(ERROR)},
+}
 READYZ: dict[str, Any] = {
     "summary": "Can pictures be drawn?",
     "responses": {
         200: _TEXT,
-        **errors(_ERROR, SERVICE_UNAVAILABLE="No: starting, stopping or without a sound engine."),
+        **errors(ERROR, SERVICE_UNAVAILABLE="No: starting, stopping or without a sound engine."),
     },
 }
 _NATIVE_BODY = {
@@ -284,7 +249,7 @@ _NATIVE_BODY = {
 _NATIVE_ANSWERS = {
     200: {**_pictures(), "description": "One picture's bytes."},
     400: {"description": "A field has another type (in BentoML's shape)."},
-    **{code: told for code, told in _GENERATE_ERRORS.items() if code in (404, 422, 429, 500, 503)},
+    **{code: told for code, told in _GENERATE_ERRORS.items() if code not in (400, 406, 409, 415)},
 }
 # Whole operations and not FastAPI's options: BentoML answers this route.
 NATIVE: dict[str, Any] = {

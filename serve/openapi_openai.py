@@ -90,7 +90,6 @@ def generations(request: type[BaseModel]) -> dict[str, Any]:
                 _ERROR,
                 BAD_REQUEST="A field is not supported or out of its bounds.",
                 NOT_FOUND="No model of this name is served.",
-                REQUEST_ENTITY_TOO_LARGE="The body is larger than the service reads.",
                 UNSUPPORTED_MEDIA_TYPE="The body is not announced as JSON.",
                 TOO_MANY_REQUESTS="It would be later than its deadline, or the queue is full.",
                 INTERNAL_SERVER_ERROR="Unexpected; the service's log says more.",
@@ -102,7 +101,7 @@ def generations(request: type[BaseModel]) -> dict[str, Any]:
 
 MODELS: dict[str, Any] = {
     "summary": "List the models (OpenAI)",
-    "responses": {200: _json("The models.", _LIST)},
+    "responses": {200: _json("The models.", _LIST), **errors(_ERROR)},
 }
 MODEL: dict[str, Any] = {
     "summary": "Tell of one model (OpenAI)",

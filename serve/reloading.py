@@ -12,11 +12,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from serve import openapi
 from serve.body import read_object
 from serve.callers import current
 from serve.errors import AnsweringRoute
 from serve.models import Models
+from serve.openapi_reload import RELOAD
 from sidestep.errors import Forbidden, InvalidRequest
 
 
@@ -24,7 +24,7 @@ def make_router(models: Models) -> APIRouter:
     """Make the route that reloads `models`."""
     router = APIRouter(route_class=AnsweringRoute)
 
-    @router.post("/models/reload", **openapi.RELOAD)
+    @router.post("/models/reload", **RELOAD)
     async def reload(request: Request) -> Response:
         """Open one model anew, or all; the old one draws until the new one can."""
         check_allowed()

@@ -46,14 +46,20 @@ def serve(settings: Settings) -> None:
 
 
 def check_guards(settings: Settings) -> None:
-    """Raise InvalidRequest if keys, deny-list, safety hook or access log cannot be used."""
+    """Raise InvalidRequest if keys, deny-list, safety hook or access log cannot be used.
+
+    And BackendUnavailable where spans are wanted and the package that sends them is missing.
+    """
     from serve.access_log import open_handler
     from serve.policy import Policy
+    from serve.tracing import check_exporter
 
     if settings.keys:
         read_keys(Path(settings.keys))
     if settings.access_log:
         open_handler(settings.access_log).close()
+    if settings.traces:
+        check_exporter()
     Policy(settings)
 
 

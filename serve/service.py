@@ -17,6 +17,13 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import bentoml
 from bentoml.validators import ContentType
+from uvicorn.config import HTTP_PROTOCOLS
+
+from serve.settings import Settings
+from serve.tracing import bentoml_options, bentoml_tracer
+
+# BentoML names no protocol when it makes its server, so this one is what it gets.
+HTTP_PROTOCOLS["auto"] = "serve.connections:PatientProtocol"
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
@@ -39,15 +46,20 @@ class WorkerApp:
         """Load the model and start the app; raises InvalidModel if the model is damaged."""
         from serve import documents, openapi
         from serve.app import create_app
+        from serve.connections import PatientProtocol
         from serve.loading import load_generators
-        from serve.settings import Settings
+        from serve.parent import end_with_parent
 
         # Engine, pool and event loop take turns at every picture. When one is busy, the others
         # wait for as long as a thread may hold the interpreter: 5 ms, unless told otherwise.
         sys.setswitchinterval(SWITCH_S)
         settings = Settings.from_environment()
+        PatientProtocol.receive_s = settings.receive_s
+        end_with_parent()
         generator, *others = load_generators(settings)
         app = create_app(generator, settings, *others)
+        if settings.traces:
+            app.state.models.tracer = bentoml_tracer()
         documents.add(app, NATIVE, openapi.NATIVE)
         await self._running.enter_async_context(app.router.lifespan_context(app))
         self.app = app
@@ -70,7 +82,6 @@ class WorkerApp:
     def guard(self, other: ASGIApp) -> ASGIApp:
         """Put the app's guards around BentoML's own route."""
         from serve.app import guard_beside
-        from serve.settings import Settings
 
         assert self.app is not None, "a worker answers only after its start"
         return guard_beside(self.app, other, Settings.from_environment())
@@ -111,6 +122,7 @@ class NativeGuard:
 
 SWITCH_S = 0.0005
 NATIVE = "/bentoml/generate"
+SETTINGS = Settings.from_environment()
 worker = WorkerApp()
 
 
@@ -119,7 +131,7 @@ worker = WorkerApp()
     workers=1,  # the queue and the page's sessions are in one process
     metrics={"enabled": False},  # its labels are raw paths, and grow without bound
     logging={"access": {"enabled": False}},
-    tracing={"excluded_urls": "."},
+    tracing=bentoml_options(SETTINGS.traces, SETTINGS.trace_percent),
 )
 @bentoml.asgi_app(worker, path="/")
 class Sidestep:

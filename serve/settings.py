@@ -45,6 +45,13 @@ class Settings:
             "choices": DECODERS,
         },
     )
+    devices: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "Numbers of the GPUs to draw on (more flags, or commas in the variable), a "
+            "thread for each; the first alone if absent."
+        },
+    )
     host: str = field(default="127.0.0.1", metadata={"help": "Address to listen on."})
     port: int = field(default=3000, metadata={"help": "Port to listen on.", "bounds": (1, 65_535)})
     queue_limit: int = field(
@@ -130,10 +137,29 @@ class Settings:
     log_prompts: bool = field(
         default=False, metadata={"help": "Write prompts into the access log."}
     )
+    traces: str | None = field(
+        default=None,
+        metadata={
+            "help": "Address that takes OpenTelemetry's spans, such as "
+            "http://localhost:4318/v1/traces; none are made if absent."
+        },
+    )
+    trace_percent: int = field(
+        default=100,
+        metadata={"help": "Requests of 100 that are traced.", "bounds": (1, 100)},
+    )
     cors_origins: str = field(
         default="",
         metadata={
             "help": "Origins whose pages may call from a browser, separated by commas; * for all."
+        },
+    )
+    hang_s: int = field(
+        default=30,
+        metadata={
+            "help": "Seconds after which an engine call is given up, if it was measured to take "
+            "less than a twentieth of that (503).",
+            "bounds": (1, 3_600),
         },
     )
     recipe: bool = field(

@@ -18,9 +18,11 @@ from serve.delay import LoopDelay
 from serve.device import Device
 from serve.lines import Drawn
 from serve.metrics import Metrics, ModelMetrics
+from serve.moving_mean import MovingMean
 from serve.newest import Newest
 from serve.order import Order
 from serve.settings import Settings
+from serve.watchdog import Watchdog
 from sidestep.errors import ServiceUnavailable
 from sidestep.generator import Generator
 from sidestep.requests import Encoding, GenerateRequest, Picture
@@ -49,6 +51,7 @@ class Studio:
         self.requests = 0  # under way, counted by whoever asks
         device = Device(generator.engine, generator.reopen)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
+        self._watchdog = Watchdog(self.batcher, least_s=settings.hang_s)
         self.metrics = metrics or Metrics().of(generator.name)
         self._check = check
         self._recipe = settings.recipe
@@ -57,11 +60,12 @@ class Studio:
         self._newest: Newest[list[Picture]] = Newest()
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="encode")
         self.delay = LoopDelay()
-        self._encode_s = 0.0  # moving mean, from pixels to picture
+        self._encoding = MovingMean(WEIGHT_OF_NEWEST)  # from pixels to picture
 
     async def start(self) -> None:
         """Warm the engine up, then open."""
         await asyncio.to_thread(self.batcher.start)
+        self._watchdog.start()
         self.delay.start()
         self.metrics.watch(self.batcher)
 
@@ -69,6 +73,7 @@ class Studio:
         """Fail what waits with ServiceUnavailable, finish what is drawn, end all threads."""
         await self.delay.stop()
         await asyncio.to_thread(self.batcher.stop)
+        await asyncio.to_thread(self._watchdog.stop)
         await asyncio.to_thread(self._pool.shutdown)
 
     @property
@@ -102,7 +107,7 @@ class Studio:
         deadline_ms = request.deadline_ms or self._deadline_ms
         # So that no address can be taken for a client's id.
         key = f"client {request.client_id}" if request.client_id else f"address {address}"
-        beside_s = self._encode_s + self.delay.of_an_answer
+        beside_s = self._encoding.seconds + self.delay.of_an_answer
         jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3, beside_s=beside_s)
         order = Order(request, jobs)
         for place, job in enumerate(jobs):
@@ -151,7 +156,7 @@ class Studio:
                 drawn.timings,
             )
             encode_s = time.perf_counter() - drawn.at
-            self._encode_s += WEIGHT_OF_NEWEST * (encode_s - self._encode_s)
+            self._encoding.add(encode_s)
             timings = replace(picture.timings, encode_ms=1e3 * encode_s)
             order.put(place, replace(picture, timings=timings))
         except Exception as error:

@@ -28,7 +28,7 @@ async def watch(models: Models, every_s: float) -> None:
             if source is None:
                 continue
             try:
-                if await asyncio.to_thread(ModelFolder.open, source.path) != source:
+                if await asyncio.to_thread(_now, source) != source:
                     await models.reload(generator.name)
                 told.pop(generator.name, None)
             except SidestepError as error:
@@ -37,3 +37,7 @@ async def watch(models: Models, every_s: float) -> None:
                 told[generator.name] = str(error)
             except Exception:
                 logger.exception("%s goes on as it was", generator.name)
+
+
+def _now(source: ModelFolder) -> ModelFolder:
+    return ModelFolder.open(source.path).with_decoder(source.decoder)

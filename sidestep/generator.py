@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sidestep import __version__
 from sidestep.engines.contract import Engine
-from sidestep.engines.load import load_engine
+from sidestep.engines.several import load_on_devices
 from sidestep.images import Recipe, encode
 from sidestep.model_folder import ModelFolder
 from sidestep.model_info import ModelInfo
@@ -64,21 +64,24 @@ class Generator:
         engine: str = "auto",
         decoder: str = "full",
         name: str | None = None,
+        devices: Sequence[int] = (),
     ) -> Generator:
         """Open a model folder (default: the embedded model); raises InvalidModel if damaged.
 
         decoder: "full", or "small" where the folder has one
         name: what the model is called here; as its card says if absent
+        devices: numbers of the GPUs to draw on; the first alone if absent
 
         The generator's `again` does the same once more, with the files as they are then.
         """
         folder = ModelFolder.open(path).with_decoder(decoder)
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
         card, name = folder.card, name or folder.card.name
-        reopen = partial(load_engine, folder, engine)
+        reopen = partial(load_on_devices, folder, engine, devices)
         opened = cls(name, tokenizer, reopen(), examples=card.examples, reopen=reopen)
         opened.styles, opened.limits = card.styles, card.limits
-        opened.again = partial(cls.load, folder.path, engine=engine, decoder=decoder, name=name)
+        again = partial(cls.load, folder.path, engine=engine, decoder=decoder, name=name)
+        opened.again = partial(again, devices=devices)
         opened.source = folder
         return opened
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def draw_series(generator: Generator, series: Series, out: Path, *, batch: int =
         for start in range(0, len(series.seeds), batch)
     ][rank::count]
     drawn = 0
-    with tqdm(total=sum(map(len, blocks)), unit="picture", disable=rank > 0) as bar:
+    with tqdm(total=sum(map(len, blocks)), unit="picture", disable=not is_first_process()) as bar:
         for block in blocks:
             if missing := [i for i in block if not picture_path(out, i).is_file()]:
                 prompts = [series.prompts[i] for i in block]
@@ -124,6 +125,18 @@ def draw_series(generator: Generator, series: Series, out: Path, *, batch: int =
                 drawn += len(missing)
             bar.update(len(block))
     return drawn
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the process that reports; without torchrun it is the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def wait_for_series(series: Series, out: Path) -> None:
+    """Wait until the other processes have drawn theirs; torchrun ends all if one of them fails."""
+    for index in range(len(series.seeds)):
+        while not picture_path(out, index).is_file():
+            time.sleep(0.5)
 
 
 def picture_path(out: Path, index: int) -> Path:

@@ -36,6 +36,7 @@ def test_the_wheel_carries_the_model(tmp_path: Path) -> None:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "site")
     assert "sidestep/_models/emoji/onnx/generator.onnx" in names
+    assert "sidestep/_models/judge/open_clip_model.safetensors" in names
     assert not any("/teacher/" in name or name.startswith("tests/") for name in names)
     code = (
         "from sidestep.generator import Generator as G; print(len(G.load()('pizza', seed=1).data))"

@@ -17,7 +17,7 @@ from sidestep.requests import GenerateRequest, Picture
 Generate = Callable[[GenerateRequest], Awaitable[list[Picture]]]
 logger = logging.getLogger("sidestep.ui")
 
-MAX_FILE = 8 * 2**20
+MAX_FILE = 2**20
 LONGEST_NAME = 80
 RETRY_S = 1.0  # where the service cannot tell when to come back
 
@@ -66,7 +66,7 @@ def _picture(picture: Picture) -> dict[str, Any]:
 
 def _recipe(file: object) -> dict[str, str]:
     if not isinstance(file, str) or len(file) > 4 * MAX_FILE // 3 + 4:
-        message = f"the file is larger than {MAX_FILE // 2**20} MiB, too large for a picture"
+        message = f"the file is larger than {MAX_FILE // 2**20} MiB, more than is read of a picture"
         raise InvalidRequest(message, field="file")
     try:
         data = base64.b64decode(file, validate=True)

@@ -11,6 +11,7 @@ COMMANDS = {
     "engine": ("bench_engine", "Measure engines, beside what others make of the same weights."),
     "http": ("bench_http", "Load a service and find the rate at which it keeps its promise."),
     "distill": ("bench_distill", "Measure how fast a distillation trains."),
+    "ablation": ("bench_ablation", "Judge one student for each way to distil."),
     "compare": ("bench_compare", "Compare two reports: ratios with intervals."),
     "report": ("bench_report", "Make Markdown and plots of a folder of reports."),
 }

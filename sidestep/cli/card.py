@@ -30,7 +30,7 @@ def command(model: Path, data: Path, guidance: float | None, count: int) -> None
     --guidance, the scale at which most of the teacher's are recognised is its best.
     """
     try:
-        from distill import emoji_data
+        from distill.emoji_bundle import read_sets
         from distill.measure import SCALES, measure
         from distill.model_card import write_model_card
     except ImportError as error:
@@ -38,7 +38,7 @@ def command(model: Path, data: Path, guidance: float | None, count: int) -> None
     from sidestep.model_folder import ModelFolder
 
     folder = ModelFolder.open(model)
-    sets = emoji_data.load(data, size_px=folder.card.image_size[0])
+    sets = read_sets(data, size_px=folder.card.image_size[0])
     scales = SCALES if guidance is None else (guidance,)
     folder = measure(folder, sets, scales, count=count)
     for key, value in folder.card.quality.items():

@@ -35,6 +35,9 @@ COMMANDS = {
     "distill": ("distill", "Distil a teacher into a one-step generator (SiD-LSG)."),
     "distill-decoder": ("distill_decoder", "Distil a model's decoder into a lighter one."),
     "export": ("export", "Compile a model and certify what was compiled."),
+    "evaluate": ("evaluate", "Judge a model's pictures beside its teacher's and real ones."),
+    "evaluate-coco": ("evaluate_coco", "Score a model as the paper does, on COCO-2014."),
+    "train-judge": ("train_judge", "Train the judge of emoji that `evaluate` asks."),
     "bench": ("bench", "Measure engines and services, and compare what was measured."),
     "card": ("card", "Draw a model's sample grid and write its card."),
 }

@@ -1,10 +1,11 @@
-"""`sidestep train`: the embedded model's teacher."""
+"""`sidestep train`: the embedded model, or its teacher alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from sidestep.cli.options import run_folder
 from sidestep.errors import BackendUnavailable
@@ -26,8 +27,36 @@ def _channels(
     return channels
 
 
+BUDGETED = {"data", "out", "device", "budget", "minutes", "times"}
+
+
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), default="data/emoji", show_default=True)
+@click.option(
+    "--budget",
+    type=click.Choice(["gpu", "cpu"]),
+    help="Train the whole embedded model at 128 pixels, students and engines too, by the clock: "
+    "gpu, under 25 minutes on an H100; cpu, under 24 hours on two cores. "
+    "Takes only --data, --out, --device, --minutes and --times.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="With --budget: stop after this long, saved; the same command goes on.",
+)
+@click.option(
+    "--times",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="With --budget: multiply the time of every part.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default="data/emoji",
+    show_default=True,
+    help="Folder of `sidestep data emoji`, or the file of `sidestep data bundle` for --budget.",
+)
 @run_folder("runs/teacher")
 @click.option("--autoencoder-steps", type=click.IntRange(1), default=2500, show_default=True)
 @click.option("--steps", type=click.IntRange(1), default=5000, show_default=True)
@@ -46,20 +75,30 @@ def _channels(
     "replaces the first at the end: 16,32,32 decodes in a third of the time.",
 )
 @click.option("--size", type=int, default=64, show_default=True, help="Pixels per side.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--device", help="cpu or cuda.  [default: cpu, or the budget's]")
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     data: Path,
     out: Path,
     start_from: Path | None,
     lighter: tuple[int, ...] | None,
-    device: str,
+    device: str | None,
+    budget: str | None,
+    minutes: float | None,
+    times: float,
     **settings: float,
 ) -> None:
-    """Train an autoencoder, then a text encoder and UNet, on `sidestep data emoji`.
+    """Train an autoencoder, then a text encoder and UNet, on `sidestep data`.
 
-    Writes OUT/model (a teacher for `sidestep distill`) and OUT/prompts.txt.
+    Writes OUT/model (a teacher for `sidestep distill`) and OUT/prompts.txt; with --budget also
+    OUT/student-KAPPA/model, ready to serve.
 
+    \b
+    sidestep data bundle --out data/emoji-128.safetensors
+    sidestep train --budget gpu --data data/emoji-128.safetensors --out runs/emoji
     \b
     On every core, each with its own rows of a batch (on 2 cores 1.4 times as fast):
       torchrun --nproc-per-node 2 -m sidestep train --data DIR --out DIR
@@ -71,6 +110,11 @@ def command(
         from distill.teacher import TeacherOptions
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "train") from error
+    if budget is not None:
+        _train_by_clock(context, budget)
+        return
+    if minutes is not None or times != 1:
+        raise click.UsageError("--minutes and --times need --budget")
     seed = int(settings["seed"])
     options = EmojiTeacherOptions(
         autoencoder=AutoencoderOptions(steps=int(settings["autoencoder_steps"]), seed=seed),
@@ -92,6 +136,29 @@ def command(
         if lighter
         else None,
     )
-    model = train_emoji_teacher(data, out, options, device=device)
+    model = train_emoji_teacher(data, out, options, device=device or "cpu")
     if current().writes:
         click.echo(model)
+
+
+def _train_by_clock(context: click.Context, name: str) -> None:
+    """Train the whole embedded model; other options than the budget's are refused."""
+    from distill.budgets import BUDGETS, shortened
+    from distill.embedded import stop_after, train_embedded
+
+    given = context.params
+    unused = sorted(
+        f"--{option.replace('_', '-')}"
+        for option in set(given) - BUDGETED
+        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE
+    )
+    if unused:
+        raise click.UsageError(f"--budget sets {', '.join(unused)} itself")
+    by_default = context.get_parameter_source("data") is ParameterSource.DEFAULT
+    data = Path("data/emoji-128.safetensors") if by_default else given["data"]
+    budget = shortened(BUDGETS[name], given["times"])
+    click.echo(f"{name}: {budget.about}; {budget.seconds / 60:.1f} minutes of training", err=True)
+    with stop_after(given["minutes"]):
+        device = given["device"] or budget.device
+        for folder in train_embedded(data, given["out"], budget, device=device):
+            click.echo(folder.path)

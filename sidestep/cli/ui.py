@@ -9,6 +9,9 @@ import click
 @click.option(
     "--url", required=True, help="Address of a sidestep service, such as http://host:3000."
 )
+@click.option(
+    "--key", envvar="SIDESTEP_KEY", show_envvar=True, help="API key, where the service wants one."
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -17,11 +20,13 @@ import click
     show_default=True,
     help="Port to listen on.",
 )
-def command(url: str, host: str, port: int) -> None:
+def command(url: str, key: str | None, host: str, port: int) -> None:
     """Show the page here, with pictures from the service at URL.
 
-    It is the page that `sidestep serve` shows at /ui; here it asks over HTTP.
+    It is the page that `sidestep serve` shows at /ui; here it asks over HTTP, with your key for all
+    who open it.
     """
+    from sidestep.client import Client
     from ui.alone import serve
 
-    serve(url, host, port)
+    serve(Client(url, key=key), host, port)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +29,24 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
     if int(status):
         raise NoGpu(f"{function.__name__} failed: {status.name}")
     return results[0] if len(results) == 1 else results
+
+
+_selected = threading.local()
+
+
+def select_device(number: int) -> None:
+    """Make a GPU the one that this thread opens engines on and calls; 0 unless told.
+
+    Raises NoGpu if there is none of that number.
+    """
+    with contextlib.suppress(BackendUnavailable):  # ONNX Runtime has CUDA's own and takes numbers
+        call(load_cuda().cudaSetDevice, number)
+    _selected.number = number
+
+
+def selected_device() -> int:
+    """Return the number of this thread's GPU."""
+    return getattr(_selected, "number", 0)
 
 
 class Buffer:

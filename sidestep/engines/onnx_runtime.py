@@ -88,11 +88,15 @@ def open_session(folder: ModelFolder, path: Path, *, threads: int) -> ort.Infere
     options.log_severity_level = 3
     beside = path.with_name(f"{path.name}.data").exists()  # weights above 2 GB have their own file
     if not beside:  # the graph may read weights from the safetensors files of its folder
+        place = folder.path.resolve()
+        if any(file.startswith("../") for file in folder.card.onnx_shares):
+            place = place.parent  # a companion reads the weights of the model beside it
         options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(folder.path.resolve())
+            "session.model_external_initializers_file_folder_path", str(place)
         )
     try:
         source = str(path) if beside else path.read_bytes()
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
-        raise InvalidModel(f"{path} cannot be opened ({error})") from error
+        reason = " ".join(str(error).split())[:300]
+        raise InvalidModel(f"{path} cannot be opened ({reason})") from error

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sidestep.engines.buckets import bucket_of, fill
 from sidestep.engines.contract import GeneratorSpec
+from sidestep.engines.cuda import selected_device
 from sidestep.errors import BackendUnavailable, InvalidModel, NoGpu
 from sidestep.model_folder import ONNX, ONNX_FP16, ModelFolder
 
@@ -54,7 +55,7 @@ class _Bucket:
     """One batch size: inputs on host and GPU, the output on the GPU, and their graph's name."""
 
     def __init__(self, session: ort.InferenceSession, spec: GeneratorSpec, bucket: int) -> None:
-        self._session = session
+        self._session, device = session, selected_device()
         self._hosts: dict[str, NDArray[Any]] = {
             "input_ids": np.zeros((bucket, spec.tokens), np.int64),
             "noise": np.zeros((bucket, *spec.latent_shape), np.float32),
@@ -62,11 +63,11 @@ class _Bucket:
         self._binding = session.io_binding()
         self._inputs = {}
         for name, host in self._hosts.items():
-            value = ort.OrtValue.ortvalue_from_numpy(host, "cuda", 0)
+            value = ort.OrtValue.ortvalue_from_numpy(host, "cuda", device)
             self._binding.bind_ortvalue_input(name, value)
             self._inputs[name] = value
         shape = (bucket, *spec.image_size, 3)
-        self._pixels = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, "cuda", 0)
+        self._pixels = ort.OrtValue.ortvalue_from_shape_and_type(shape, np.uint8, "cuda", device)
         self._binding.bind_ortvalue_output("pixels", self._pixels)
         self._options = ort.RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(bucket))
@@ -87,11 +88,15 @@ class _Bucket:
 def _open(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    provider = (PROVIDER, {"enable_cuda_graph": "1", "use_tf32": "0"})
+    provider = (
+        PROVIDER,
+        {"device_id": str(selected_device()), "enable_cuda_graph": "1", "use_tf32": "0"},
+    )
     try:
         session = ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
-        raise InvalidModel(f"{path} cannot be opened on CUDA ({error})") from error
+        reason = " ".join(str(error).split())[:300]
+        raise InvalidModel(f"{path} cannot be opened on CUDA ({reason})") from error
     if PROVIDER not in session.get_providers():
         raise NoGpu("ONNX Runtime finds no CUDA GPU; use --engine onnx")
     return session

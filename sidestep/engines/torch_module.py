@@ -80,7 +80,8 @@ def load_module(folder: ModelFolder) -> OneStepGenerator:
                 folder.path / name, use_safetensors=True, local_files_only=True
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InvalidModel(f"{folder.path / name} cannot be read ({error})") from error
+            reason = " ".join(str(error).split())[:300]
+            raise InvalidModel(f"{folder.path / name} cannot be read ({reason})") from error
         networks.append(network.float().eval().requires_grad_(False))
     text_encoder, unet, vae = networks
     return OneStepGenerator(text_encoder, unet, vae, folder.schedule).eval()

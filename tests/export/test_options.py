@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from export.options import ExportOptions, parse_buckets
 from export.room import check_room
-from sidestep.errors import InvalidRequest, NotEnoughRoom
-from sidestep.model_folder import ModelFolder
+from export.run import export_model
+from sidestep.errors import InvalidModel, InvalidRequest, NotEnoughRoom
+from sidestep.model_folder import ModelFolder, write_card
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,26 @@ def test_every_export_has_a_folder_of_its_own() -> None:
     ]
     assert ExportOptions().folder == "onnx"
     assert len({o.folder for o in combinations}) == 4 + 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"latent_channels": 16}, "latent_channels is 16, but the latents have 4"),
+        ({"block_out_channels": [8, 8, 16]}, "3 levels, which draw 32x32 .* the card says 16x16"),
+        ({"block_out_channels": None}, "is not a decoder's configuration"),
+        ({"block_out_channels": [8, 24]}, "vae cannot be read"),
+    ],
+)
+def test_a_decoder_that_does_not_fit_is_told_in_one_line(
+    tiny_model: ModelFolder, changed: dict[str, Any], message: str
+) -> None:
+    config = tiny_model.path / "vae" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changed}))
+    folder = write_card(tiny_model.path, tiny_model.card)
+    with pytest.raises(InvalidModel, match=message) as error:
+        export_model(folder)
+    assert "\n" not in str(error.value)
 
 
 def test_too_little_memory_or_disk_is_found_out_first(

@@ -14,11 +14,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tqdm import tqdm
 
+from export.builder import compile_plan
 from export.certificate import certify, draw_reference
 from export.folding import FoldedGenerator
 from export.job import Job
@@ -31,7 +31,6 @@ from export.tensorrt import (
     Plan,
     check_target,
     check_tensors,
-    compile_plan,
     prove_precision,
 )
 from sidestep.engines.manifest import MANIFEST, PLAN
@@ -224,31 +223,60 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 def test_a_graph_that_tensorrt_cannot_read_or_build_is_one_line(
     tiny_model: ModelFolder, tmp_path: Path
 ) -> None:
-    library = load_library("tensorrt-rtx")
     options = ExportOptions("tensorrt-rtx", target="sm80")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     with pytest.raises(CompileFailed, match=r"cannot read broken\.onnx"):
-        compile_plan(library, broken, tiny_model.card, options)
+        compile_plan(broken, tiny_model.card, options)
     other = replace(tiny_model.card, tokens=13)
     graph = tiny_model.path / ONNX
     with pytest.raises(CompileFailed, match=r"takes and gives .*12.* it should be .*13") as raised:
-        compile_plan(library, graph, other, options)
+        compile_plan(graph, other, options)
     assert "\n" not in str(raised.value)
 
 
-@needs_library
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended with SIGSEGV; export"),
+        ("raise MemoryError('too large')", r"failed \(MemoryError: too large\)"),
+    ],
+)
+def test_a_crash_of_the_builder_is_one_line_and_leaves_the_model_as_it_was(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, script: str, message: str
+) -> None:
+    before = {p: p.read_bytes() for p in tiny_model.path.rglob("*") if p.is_file()}
+    monkeypatch.setattr("export.builder.COMMAND", (sys.executable, "-c", script))
+    monkeypatch.setattr("export.run.check_target", lambda _: None)
+    monkeypatch.setattr("export.plan.check_target", lambda _: None)
+    with pytest.raises(CompileFailed, match=message) as raised:
+        export_model(tiny_model, ExportOptions("tensorrt-rtx", target="sm80", buckets=(1,)))
+    assert "\n" not in str(raised.value)
+    assert {p: p.read_bytes() for p in tiny_model.path.rglob("*") if p.is_file()} == before
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_compilation_can_be_interrupted(
-    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+    tiny_model: ModelFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
 ) -> None:
-    """The signal is not lost in the compiler, which would go on to the end."""
-    monkeypatch.setattr("export.tensorrt.check_tensors", lambda *_: signal.raise_signal(number))
-    before = signal.getsignal(number)
-    options = ExportOptions("tensorrt-rtx", target="sm80", buckets=(1,))
-    with pytest.raises(KeyboardInterrupt):
-        compile_plan(load_library("tensorrt-rtx"), tiny_model.path / ONNX, tiny_model.card, options)
-    assert signal.getsignal(number) is before
+    """The builder, which would not stop of itself, is ended with the process that waits for it."""
+    graph = shutil.copy(tiny_model.path / ONNX, tmp_path)
+    script = (
+        f"import os, sys, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()));"
+        f"os.kill(os.getppid(), {number.value}); time.sleep(600)"
+    )
+    monkeypatch.setattr("export.builder.COMMAND", (sys.executable, "-c", script))
+    before = signal.signal(number, lambda *_: sys.exit(143))
+    try:
+        with pytest.raises(SystemExit):
+            compile_plan(Path(graph), tiny_model.card, ExportOptions("tensorrt-rtx", target="sm80"))
+    finally:
+        signal.signal(number, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_what_a_network_takes_and_gives_is_checked(tiny_model: ModelFolder) -> None:
@@ -281,7 +309,7 @@ def test_precision_is_proven_by_types_and_size(
     precision: str, types: dict[str, int], plan_bytes: int, kept: bool, passes: bool
 ) -> None:
     options = ExportOptions("tensorrt-rtx", precision, target="sm80", buckets=(1, 2))
-    plan = Plan(SimpleNamespace(nbytes=plan_bytes), {}, {"CONVOLUTION": types})
+    plan = Plan(Path("plan"), plan_bytes, {}, {"CONVOLUTION": types})
     if passes:
         assert prove_precision(plan, options, 1_000, kept=kept)["computing_layers"] == types
     else:
@@ -310,8 +338,7 @@ def test_every_architecture_compiles(
     graph = tmp_path / "generator.onnx"
     save(model, graph)
     certify(reference, OnnxRuntimeEngine(folder, graph=graph), precision=precision)
-    library = load_library("tensorrt-rtx")
     for target in ("sm80", "sm89"):
-        plan = compile_plan(library, graph, folder.card, replace(options, target=target))
+        plan = compile_plan(graph, folder.card, replace(options, target=target))
         proof = prove_precision(plan, options, weights_bytes)
         assert proof["computing_layers"].keys() == {"FLOAT" if precision == "fp32" else "HALF"}

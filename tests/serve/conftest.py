@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,6 +44,19 @@ class Desk:
             raise RuntimeError("a secret of the engine")
 
 
+def _wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[[Callable[[], bool]], None]:
+    """Wait for a state, for so long that only a failure takes longer."""
+    return _wait_until
+
+
 @pytest.fixture(scope="module")
 def desk() -> Desk:
     return Desk()
@@ -62,6 +76,18 @@ def url(app: FastAPI, listen: Callable[[FastAPI], str]) -> str:
 def http(url: str) -> Iterator[httpx.Client]:
     with documented_client(url) as client:
         yield client
+
+
+@pytest.fixture
+def serve_with(
+    make_generator: Callable[[FakeEngine], Generator], listen: Callable[[FastAPI], str]
+) -> Callable[..., str]:
+    """Serve a fake engine with these settings, on an address of its own."""
+
+    def make(**settings: Any) -> str:
+        return listen(create_app(make_generator(FakeEngine(tokens=12)), Settings(**settings)))
+
+    return make
 
 
 def documented_client(url: str) -> httpx.Client:

@@ -9,26 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
-from serve.app import create_app
 from serve.keys import add_key
-from serve.settings import Settings
-from sidestep.engines.fake import FakeEngine
 from sidestep.errors import InvalidRequest
-from sidestep.generator import Generator
 
 Make = Callable[..., str]
-
-
-@pytest.fixture
-def serve_with(
-    make_generator: Callable[[FakeEngine], Generator], listen: Callable[[FastAPI], str]
-) -> Make:
-    def make(**settings: Any) -> str:
-        return listen(create_app(make_generator(FakeEngine(tokens=12)), Settings(**settings)))
-
-    return make
 
 
 def wait_for_lines(path: Path, count: int) -> list[dict[str, Any]]:

@@ -11,9 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
-from serve.app import create_app
 from serve.keys import add_key, revoke_key
 from serve.settings import Settings
 from sidestep.client import Client
@@ -24,16 +22,6 @@ from sidestep.requests import GenerateRequest
 
 Serve = Callable[..., str]
 BODY = {"prompt": "a"}
-
-
-@pytest.fixture
-def serve_with(
-    make_generator: Callable[[FakeEngine], Generator], listen: Callable[[FastAPI], str]
-) -> Serve:
-    def make(**settings: Any) -> str:
-        return listen(create_app(make_generator(FakeEngine(tokens=12)), Settings(**settings)))
-
-    return make
 
 
 def basic(secret: str) -> str:
@@ -66,6 +54,8 @@ def test_each_request_needs_a_key(serve_with: Serve, tmp_path: Path) -> None:
             assert refused.headers["www-authenticate"].startswith("Bearer")
             assert refused.json()["error"]["code"] == "unauthorized"
             assert secret[12:] not in refused.text
+        document = http.get("/openapi.json", headers={"X-API-Key": secret}).json()
+        assert {"bearer": []} in document["security"]
         for path_ in ("/metrics", "/openapi.json", "/docs", "/nope", "/ui/config"):
             assert http.get(path_).status_code == 401
         openai = http.post("/v1/images/generations", json=BODY)
@@ -125,6 +115,23 @@ def test_a_key_and_an_address_have_rates(serve_with: Serve, tmp_path: Path) -> N
     assert "address" in beyond.json()["error"]["message"]
     metrics = httpx.get(f"{url}/metrics", headers={"X-API-Key": anna}, timeout=60).text
     assert 'sidestep_refused_total{model="fake",reason="rate"} 2.0' in metrics
+
+
+def test_the_page_s_pictures_count_too(serve_with: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    headers = {"Authorization": basic(add_key(path, "anna"))}
+    url = serve_with(keys=str(path), rate_per_key=16)
+
+    def draw(count: int) -> dict[str, Any]:
+        data = {"data": ["a", "7", count, "fake", "tab"]}
+        page = f"{url}/ui/gradio_api/run/draw"
+        answer = httpx.post(page, json=data, headers=headers, timeout=300)
+        assert answer.status_code == 200
+        drawn: dict[str, Any] = answer.json()["data"][0]
+        return drawn
+
+    assert len(draw(16)["pictures"]) == 16
+    assert "API key may draw 16 pictures" in draw(16)["error"]["message"]
 
 
 async def test_a_rate_is_busy_to_our_client(serve_with: Serve) -> None:

@@ -8,6 +8,8 @@ import pytest
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
+from serve.moving_mean import MovingMean
+
 Read = Callable[..., float]
 
 
@@ -48,8 +50,9 @@ def test_pictures_batches_and_times_are_counted(http: httpx.Client, read: Read) 
 
 def test_refusals_are_counted_by_reason(http: httpx.Client, app: FastAPI, read: Read) -> None:
     times = app.state.models.of(None).batcher.device.times
-    known = dict(times._means)
-    times._means = dict.fromkeys(known, 60.0)
+    known, slow = times._means, MovingMean(1.0)
+    slow.add(60.0)
+    times._means = dict.fromkeys(known, slow)
     assert http.post("/generate", json={"prompt": "a", "deadline_ms": 9}).status_code == 429
     times._means = known
     assert read("sidestep_refused_total", reason="deadline") == 1

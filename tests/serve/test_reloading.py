@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Callable
 
 import httpx
@@ -73,7 +72,10 @@ def test_only_this_machine_may_reload(http: httpx.Client) -> None:
 
 
 def test_a_changed_folder_is_seen_and_a_damaged_one_waited_for(
-    tiny_model: ModelFolder, listen: Listen, caplog: pytest.LogCaptureFixture
+    tiny_model: ModelFolder,
+    listen: Listen,
+    caplog: pytest.LogCaptureFixture,
+    wait_until: Callable[[Callable[[], bool]], None],
 ) -> None:
     app = create_app(Generator.load(tiny_model.path, engine="onnx"), Settings(watch_s=1))
     url = listen(app)
@@ -95,13 +97,6 @@ def reloads(url: str, result: str) -> float:
     text = httpx.get(f"{url}/metrics", timeout=60).text
     found = re.search(rf'^sidestep_reloads_total{{.*result="{result}"}} (\S+)$', text, re.M)
     return float(found[1]) if found else 0.0
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_a_folder_with_other_weights_is_drawn_from(url: str, tiny_model: ModelFolder) -> None:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
 
+from serve.delay import LOOK_EVERY_S, ROUNDS, LoopDelay
 from serve.settings import Settings
 from serve.studio import Studio
 from sidestep.engines.fake import FakeEngine
@@ -167,13 +167,14 @@ async def test_leaving_is_not_being_superseded(make_generator: MakeGenerator) ->
 async def test_a_late_event_loop_counts_against_the_deadline(make_generator: MakeGenerator) -> None:
     studio = Studio(make_generator(FakeEngine(tokens=12)), Settings())
     await studio.start()
-    await asyncio.sleep(0.1)
-    time.sleep(1.0)  # nothing else runs meanwhile
-    await asyncio.sleep(0.01)
-    assert studio.delay.seconds > 0.8
-    with pytest.raises(ServiceBusy, match="predicted wait"):
-        await studio.generate(GenerateRequest(prompt="a", deadline_ms=1000))
+    await studio.delay.stop()
+    now = 0.0
+    studio.delay = LoopDelay(clock=lambda: now)
+    studio.delay.expect()
+    now += LOOK_EVERY_S + 2.0  # a round of the loop takes 2 s, and is not over yet
+    with pytest.raises(ServiceBusy, match="predicted wait") as caught:
+        await studio.generate(GenerateRequest(prompt="a", deadline_ms=10_000))
+    assert caught.value.reason == "deadline"
+    assert caught.value.wait_s == pytest.approx(2.0 * ROUNDS, abs=1.0)
     assert len(await studio.generate(GenerateRequest(prompt="a", deadline_ms=60_000))) == 1
-    while studio.delay.seconds > 0.4:
-        await asyncio.sleep(0.05)
     await studio.stop()

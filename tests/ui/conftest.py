@@ -25,7 +25,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE_MS = 180_000  # on a busy machine; nothing waits longer than it must
+PATIENCE_MS = 60_000  # on a busy machine; nothing waits longer than it must
 EMOJI = Path(__file__).parents[2] / "models" / "emoji"
 
 

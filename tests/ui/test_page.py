@@ -96,7 +96,7 @@ async def test_the_page_alone_draws_over_http(service: str, listen: Listen) -> N
         (model,) = models = await client.models()
     assert (model.name, model.image_size) == ("fake", (32, 32))
     assert model.examples == ("red apple", "octopus")
-    with httpx.Client(base_url=listen(page_of(service, models)), timeout=60) as http:
+    with httpx.Client(base_url=listen(page_of(Client(service), models)), timeout=60) as http:
         assert http.get("/").status_code == 200
         answer = call(http, "draw", "red apple", "7", 4, "fake", "tab", at="")
         pictures = [base64.b64decode(picture["data"]) for picture in answer["pictures"]]

@@ -33,10 +33,12 @@ export class Badge {
     };
     this.#answers = [...this.#answers, [pictures.length, total]].slice(-LAST);
     this.#badge.querySelector(".bar").replaceChildren(...PARTS.map((part) => bar(part, times[part])));
-    this.#badge.querySelector("p").replaceChildren(
-      element("strong", "total", `${total.toFixed(0)} ms`),
+    this.#badge.querySelector(".parts").replaceChildren(
       ...PARTS.map((part) => labelled(part, times[part].toFixed(1))),
-      labelled("batch", String(slowest.batch_size)),
+    );
+    this.#badge.querySelector(".total").replaceChildren(
+      element("strong", "", `${total.toFixed(0)} ms`),
+      labelled("batch of", String(slowest.batch_size)),
       labelled("pictures/s", this.#rate().toFixed(1)),
     );
     this.#speak(`Drawn in ${total.toFixed(0)} milliseconds: ${text}.`);
@@ -65,7 +67,7 @@ function bar(part, milliseconds) {
 }
 
 function labelled(part, value) {
-  const span = element("span", part.replace("/", "-per-"), `${part} `);
+  const span = element("span", part, `${part} `);
   span.append(element("b", "", value));
   return span;
 }

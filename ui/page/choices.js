@@ -15,9 +15,9 @@ export class Choices {
     this.#models = models;
     this.#onChange = onChange;
     const several = models.length > 1;
-    this.#find("label.model").hidden = this.#find(".against").hidden = !several;
-    this.#find("p.model").hidden = several;
-    this.#find("p.model").textContent = models[0].name;
+    this.#find(".model").hidden = this.#find(".against").hidden = !several;
+    this.#find(".only").hidden = several;
+    this.#find(".only").textContent = models[0].name;
     const names = models.map(({ name }) => new Option(name));
     const nothing = new Option("nothing", "");
     this.#offer("model", names);
@@ -31,9 +31,9 @@ export class Choices {
     this.#wanted = wanted;
     const { prompt, model, count, against } = wanted;
     if (model !== before?.model) this.#showModel();
-    this.#find("label.model select").value = model;
-    for (const option of this.#find(".against select").options) option.disabled = option.value === model;
-    this.#find(".against select").value = against;
+    this.#find("#model").value = model;
+    for (const option of this.#find("#against").options) option.disabled = option.value === model;
+    this.#find("#against").value = against;
     for (const radio of this.#find(".choices").querySelectorAll("input"))
       radio.checked = Number(radio.value) === count;
     chips.mark(this.#find(".styles"), chips.split(prompt, this.#model.styles)[1]);
@@ -44,7 +44,7 @@ export class Choices {
   }
 
   #offer(field, options) {
-    const select = this.#find(`.${field} select`);
+    const select = this.#find(`#${field}`);
     select.replaceChildren(...options);
     select.addEventListener("change", () => this.#onChange({ [field]: select.value }));
   }

@@ -2,7 +2,9 @@
 
 import { call, Refused } from "./service.js";
 
-const LARGEST = 8 * 2 ** 20;
+// PNG and JPEG have their recipe before their pixels, so that their beginning is all that is sent;
+// WebP has it behind them.
+const SENT = 640 * 2 ** 10;
 
 /** Call `onFile(file)` for a file that is dropped anywhere or chosen in `input`. */
 export function takeFiles(input, shade, onFile) {
@@ -29,9 +31,9 @@ export function takeFiles(input, shade, onFile) {
 
 /** Read the recipe inside a file; throws Refused. */
 export async function readRecipe(file) {
-  if (file.size > LARGEST)
-    throw new Refused("The file is larger than 8 MiB, too large for a picture.", "too_large");
-  const data = await base64(file);
+  if (file.size > SENT && file.type === "image/webp")
+    throw new Refused("A WebP picture must be smaller than 640 KiB to be read here.", "too_large");
+  const data = await base64(file.slice(0, SENT));
   return (await call("read", data)).recipe;
 }
 

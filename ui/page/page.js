@@ -73,7 +73,7 @@ class Page {
     this.#write("#seed", seed);
     if (model !== before.model) this.#stage.fit(this.#model(model).image_size);
     this.#choices.show(this.#wanted);
-    if (this.#find(".note").dataset.about !== "prompt") this.#say("note", "");
+    this.#say("note", "");
     clearTimeout(this.#settling);
     clearTimeout(this.#retrying);
     this.#newest.edit(edited);
@@ -106,8 +106,7 @@ class Page {
     this.#shown = { ...wanted, seed: first.seed, weights: this.#model(wanted.model).weights };
     this.#retryMs = 0;
     this.#say("error", "");
-    const cut = first.dropped && `The prompt is too long; left out: ${first.dropped}`;
-    if (cut || this.#find(".note").dataset.about === "prompt") this.#say("note", cut, "prompt");
+    this.#say("cut", first.dropped && `The prompt is too long; left out: ${first.dropped}`);
     const link = this.#find("#download");
     link.hidden = wanted.count > 1;
     link.textContent = `Download ${first.format.toUpperCase()}`;
@@ -244,10 +243,9 @@ class Page {
     acts[event.key]();
   }
 
-  /** Show a sentence as an "error" or a "note"; an empty one hides it. */
-  #say(kind, sentence, about = "") {
-    const message = this.#find(`.${kind}`);
-    message.dataset.about = about;
+  /** Show a sentence as an "error", what was "cut", or a "note"; an empty one hides it. */
+  #say(kind, sentence) {
+    const message = this.#find(`.message.${kind}`);
     if (message.textContent !== (sentence || "")) message.textContent = sentence || "";
     message.hidden = !sentence;
   }

@@ -22,9 +22,10 @@ export class Stage {
 
   /** Say how large the model's pictures are, before the first is there. */
   fit([height, width]) {
-    this.#stage.style.setProperty("--width", width);
-    this.#stage.style.setProperty("--aspect", `${width} / ${height}`);
-    this.#stage.classList.toggle("hard", Math.max(height, width) <= SMALL_PX);
+    const frame = this.#stage.parentElement;
+    frame.style.setProperty("--width", width);
+    frame.style.setProperty("--aspect", `${width} / ${height}`);
+    frame.classList.toggle("hard", Math.max(height, width) <= SMALL_PX);
   }
 
   /** Decode pictures; the `sides` are two models' names where two are compared. */

@@ -2,6 +2,7 @@
 
 const UNREACHABLE = "The service cannot be reached. Trying again until it answers.";
 const TIMEOUT_MS = 60_000;
+const RETRY_MS = 500;
 
 /** An answer that is none: `message` is a sentence; with `retryMs` it may help to ask again. */
 export class Refused extends Error {
@@ -14,22 +15,29 @@ export class Refused extends Error {
 
 /** Call an endpoint of Gradio's API; throws Refused. */
 export async function call(name, ...data) {
-  let values;
+  let response, values;
   try {
-    const response = await fetch(new URL(`gradio_api/run/${name}`, document.baseURI), {
+    response = await fetch(new URL(`gradio_api/run/${name}`, document.baseURI), {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ data }),
       signal: AbortSignal.timeout(TIMEOUT_MS),
     });
-    if (!response.ok) throw new Error(response.statusText);
-    values = (await response.json()).data[0];
+    values = await response.json();
   } catch {
-    throw new Refused(UNREACHABLE, "unreachable", 500);
+    throw new Refused(UNREACHABLE, "unreachable", RETRY_MS);
   }
-  if (values.error) {
-    const { message, code, retry_after_s: after } = values.error;
-    throw new Refused(message, code, after === undefined ? null : 1000 * after);
-  }
-  return values;
+  if (!response.ok) throw refusal(response, values.error);
+  const [answer] = values.data;
+  if (!answer.error) return answer;
+  const { message, code, retry_after_s: after } = answer.error;
+  throw new Refused(message, code, after === undefined ? null : 1000 * after);
+}
+
+/** What stands before the page's endpoints refuses too: for its size, its rate or its key. */
+function refusal({ status, headers }, error) {
+  const after = Number(headers.get("Retry-After")) || (status >= 500 ? 1 : 0);
+  const told = error?.message ?? `the service answered ${status}`;
+  const sentence = `${told[0].toUpperCase()}${told.slice(1)}.`;
+  return new Refused(sentence, error?.code ?? "failed", after ? 1000 * after : null);
 }

@@ -1,0 +1,231 @@
+"""How good a model of emoji is, beside its teacher and the real pictures.
+
+from bench.quality.evaluate import evaluate
+quality = evaluate(Path("runs/student/model"), Path("runs/quality"))
+quality.student.seen.frechet
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.quality.judge import WEIGHTS, Features, Judge, Reference, find_judge
+from bench.quality.picture_store import Draw, PictureStore
+from bench.quality.protocol import (
+    FIRST_SEED,
+    Plan,
+    make_plan,
+    read_held_out,
+    unseen_combinations,
+)
+from bench.quality.scores import Distances, Fit, distances, fit
+from bench.quality.similarity import mean_pairwise_distance, nearest
+from distill.many_steps import ManyStepTeacher
+from distill.measure import SCALES
+from sidestep.files import sha256
+from sidestep.generator import Generator
+from sidestep.model_folder import ModelFolder
+
+FORMAT = 1
+HELD_OUT = "held-out.txt"  # a model may bring its own list
+DIVERSE, SEEDS_EACH = 8, 16  # prompts and pictures of each, for diversity
+NEAREST = 16  # samples whose nearest real pictures are listed
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is drawn and by whom.
+
+    images: pictures that are compared with the real ones; teacher: whether it draws them too
+    guidance: the teacher's; the best of 1.5, 2, 3, 4.5 if absent, by a quarter of the pictures
+    held_out: file of prompts; the model's own, or names in styles that they do not have, if absent
+    judge: its folder; the shipped one if absent
+    """
+
+    images: int = 1000
+    engine: str = "auto"
+    teacher: bool = True
+    guidance: float | None = None
+    held_out: Path | None = None
+    judge: Path | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the judge says of one source; `pictures` are those of the plan's prompts.
+
+    diversity: mean distance between 16 pictures of one prompt
+    nearest: median distance of a picture to the nearest real one of half B
+    """
+
+    seen: Distances
+    fit: Fit
+    nearest: float
+    held_out: Fit | None = None
+    diversity: float | None = None
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A model's quality beside its teacher's and that of real pictures.
+
+    weights, judge: hashes; guidance: the teacher's; nearest: a line for each of 16 samples
+    pictures: what student and teacher drew for the plan's prompts, [N, H, W, 3] each
+    """
+
+    model: str
+    weights: str
+    engine: str
+    judge: str
+    images: int
+    guidance: float | None
+    real: Judged
+    student: Judged
+    teacher: Judged | None
+    nearest: list[dict[str, Any]]
+    seconds: float
+    pictures: dict[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything but the pictures, as docs/evaluation.md tells."""
+        return {"format": FORMAT, **asdict(replace(self, pictures={}))}
+
+
+def evaluate(
+    model: Path | None,
+    store: Path,
+    options: EvaluateOptions = EvaluateOptions(),
+) -> Quality:
+    """Draw, judge and compare; what is drawn stays in `store`, so that a stopped run goes on.
+
+    model: a folder, the embedded model if absent. Raises InvalidModel, InvalidData and
+    BackendUnavailable naming what is wrong.
+    """
+    began = time.perf_counter()
+    folder = ModelFolder.open(model)
+    judge_folder = options.judge or find_judge()
+    judge, reference = Judge.load(judge_folder), Reference.load(judge_folder)
+    plan = make_plan(
+        reference,
+        images=options.images,
+        held_out=_held_out(folder, reference, options.held_out),
+        diverse=folder.card.examples[:DIVERSE],
+    )
+    hearing = _Hearing(judge, reference, plan, PictureStore(store))
+    generator = Generator.load(folder.path, engine=options.engine)
+    spec = generator.engine.spec
+    student, pictures, features = hearing.hear(
+        f"student:{spec.weights}:{spec.name}", partial(_draw_student, generator)
+    )
+    teacher, guidance, shown = None, None, {"student": pictures}
+    if options.teacher:
+        many = ManyStepTeacher(folder.path)
+        guidance = options.guidance or hearing.best_guidance(many)
+        teacher, shown["teacher"], _ = hearing.hear(*_teacher(many, guidance))
+    return Quality(
+        model=folder.card.name,
+        weights=folder.card.weights,
+        engine=spec.name,
+        judge=sha256(judge_folder / WEIGHTS),
+        images=options.images,
+        guidance=guidance,
+        real=hearing.judged(plan.yardstick),
+        student=student,
+        teacher=teacher,
+        nearest=_nearest(features[:NEAREST], plan.prompts, reference),
+        seconds=round(time.perf_counter() - began, 1),
+        pictures=shown,
+    )
+
+
+@dataclass(frozen=True)
+class _Hearing:
+    """All that is the same for every source of pictures."""
+
+    judge: Judge
+    reference: Reference
+    plan: Plan
+    store: PictureStore
+
+    def hear(self, identity: str, draw: Draw) -> tuple[Judged, NDArray[np.uint8], Features]:
+        """Let a source draw everything; return what is said of it, its pictures and features."""
+        plan = self.plan
+        pictures = self.store.pictures(identity, plan.prompts, plan.seeds, draw)
+        features = self.judge.see(pictures)
+        held_out = None
+        if plan.held_out:
+            held = self.store.pictures(identity, plan.held_out, plan.held_out_seeds, draw)
+            held_out = fit(self.judge, self.reference, self.judge.see(held), plan.held_out)
+        spread = []
+        for prompt in plan.diverse:
+            seeds = range(FIRST_SEED, FIRST_SEED + SEEDS_EACH)
+            same = self.store.pictures(identity, [prompt] * SEEDS_EACH, seeds, draw)
+            spread.append(mean_pairwise_distance(self.judge.see(same)))
+        diversity = float(np.mean(spread)) if spread else None
+        judged = replace(self.judged(features), held_out=held_out, diversity=diversity)
+        return judged, pictures, features
+
+    def judged(self, features: Features) -> Judged:
+        """Judge pictures of the plan's prompts by their features [N, D]."""
+        return Judged(
+            distances(features, self.plan.real),
+            fit(self.judge, self.reference, features, self.plan.prompts),
+            float(np.median(nearest(features, self.plan.real)[1])),
+        )
+
+    def best_guidance(self, teacher: ManyStepTeacher) -> float:
+        """Find the scale at which a quarter of the pictures comes nearest to the real ones."""
+        batch = self.store.batch  # whole ones, which are then part of the whole
+        few = slice(0, batch * max(1, round(len(self.plan.prompts) / 4 / batch)))
+        apart = {}
+        for scale in SCALES:
+            identity, draw = _teacher(teacher, scale)
+            prompts, seeds = self.plan.prompts[few], self.plan.seeds[few]
+            seen = self.judge.see(self.store.pictures(identity, prompts, seeds, draw))
+            apart[scale] = distances(seen, self.plan.real).frechet
+        return min(apart, key=lambda scale: apart[scale])
+
+
+def _draw_student(
+    generator: Generator, prompts: Sequence[str], seeds: Sequence[int]
+) -> NDArray[np.uint8]:
+    size = generator.engine.spec.max_batch
+    ids, noise = generator.tokenizer(prompts), generator.noise(seeds)
+    rows = [slice(start, start + size) for start in range(0, len(prompts), size)]
+    return np.concatenate([generator.engine(ids[part], noise[part]) for part in rows])
+
+
+def _teacher(teacher: ManyStepTeacher, scale: float) -> tuple[str, Draw]:
+    identity = f"teacher at {scale:g}:{teacher.identity}"
+    return identity, partial(teacher.draw, guidance_scale=scale)
+
+
+def _held_out(folder: ModelFolder, reference: Reference, given: Path | None) -> list[str]:
+    own = folder.path / HELD_OUT
+    if given or own.is_file():
+        return read_held_out(given or own)
+    return unseen_combinations(reference)
+
+
+def _nearest(
+    features: Features, prompts: Sequence[str], reference: Reference
+) -> list[dict[str, Any]]:
+    """Tell the nearest of all real pictures to each sample."""
+    rows, apart = nearest(features, reference.features)
+    return [
+        {
+            "prompt": prompt,
+            "nearest": f"{reference.names[row]}, {reference.styles[row]}",
+            "row": int(row),
+            "distance": round(float(distance), 4),
+        }
+        for prompt, row, distance in zip(prompts, rows, apart, strict=False)
+    ]

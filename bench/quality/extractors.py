@@ -1,0 +1,146 @@
+"""What sees pictures of the world: Inception for FID, open_clip for the CLIP score.
+
+Their weights are of others and are not shipped; they are read from a path, or brought by their own
+libraries when asked for by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sidestep.errors import BackendUnavailable, InvalidData
+
+try:
+    import open_clip
+    import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import (
+        URL_INCEPTION_V3,
+        FeatureExtractorInceptionV3,
+    )
+except ImportError as missing:
+    raise BackendUnavailable(missing.name or "open_clip", "eval") from missing
+
+CLIP_MODEL, CLIP_WEIGHTS = "ViT-g-14", "laion2b_s12b_b42k"  # the paper's
+FEATURES = 2048
+
+Features = NDArray[np.float32]
+
+
+class Inception:
+    """The Inception-v3 of FID, with the weights of its TensorFlow original."""
+
+    def __init__(self, weights: Path | None = None, *, device: str = "cpu") -> None:
+        """Read `weights`, or torch-fidelity's own after downloading them once.
+
+        Raises InvalidData for a file that is missing or holds something else.
+        """
+        path = weights or _download()
+        try:
+            torch.load(path, weights_only=True)  # torch-fidelity would run what a pickle says
+            network = FeatureExtractorInceptionV3(
+                "inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=str(path)
+            )
+        except (OSError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+            raise InvalidData(
+                f"{path} does not hold Inception's weights ({str(error).splitlines()[0]}); give "
+                f"the file of {URL_INCEPTION_V3}"
+            ) from error
+        self._network, self._device = network.to(device), device
+        self.identity = f"inception:{Path(path).name}"
+
+    @torch.inference_mode()
+    def see(self, pictures: NDArray[np.uint8]) -> Features:
+        """Map pictures [B, H, W, 3] to pooled features [B, 2048]."""
+        rows = torch.from_numpy(pictures).movedim(-1, 1).to(self._device)
+        features: Features = self._network(rows)[0].float().cpu().numpy()
+        return features
+
+
+class OpenClip:
+    """Any dual encoder of open_clip; features are unit vectors."""
+
+    def __init__(
+        self, model: str = CLIP_MODEL, weights: str = CLIP_WEIGHTS, *, device: str = "cpu"
+    ) -> None:
+        """Open a model by its open_clip name; `weights` is a tag, which is downloaded, or a file.
+
+        Raises InvalidData naming what open_clip knows instead.
+        """
+        if model not in open_clip.list_models():
+            near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.3)
+            raise InvalidData(
+                f"open_clip has no model {model!r}; did you mean {' or '.join(near) or 'another'}?"
+            )
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        if weights not in tags and not Path(weights).is_file():
+            raise InvalidData(
+                f"{weights!r} is neither a file nor one of open_clip's weights of {model}: "
+                f"{', '.join(tags) or 'none'}"
+            )
+        try:
+            self._network, _, self._prepare = open_clip.create_model_and_transforms(
+                model, pretrained=weights, device=device
+            )
+        except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+            raise InvalidData(f"{weights} is not of {model} ({str(error)[:200]})") from error
+        self._network.eval()
+        self._tokenize, self._device = open_clip.get_tokenizer(model), device
+        self.identity = f"open_clip:{model}:{Path(weights).name}"
+
+    @torch.inference_mode()
+    def see(self, pictures: NDArray[np.uint8]) -> Features:
+        """Map pictures [B, H, W, 3] to [B, D]."""
+        rows = torch.stack([self._prepare(Image.fromarray(one)) for one in pictures])
+        return _numbers(self._network.encode_image(rows.to(self._device), normalize=True))
+
+    @torch.inference_mode()
+    def read(self, texts: Sequence[str]) -> Features:
+        """Map texts to [B, D]."""
+        tokens = self._tokenize(list(texts)).to(self._device)
+        return _numbers(self._network.encode_text(tokens, normalize=True))
+
+
+def hps(files: Sequence[Path], prompts: Sequence[str], *, version: str = "v2.0") -> float:
+    """Mean Human Preference Score of pictures for their prompts, in hundredths, as published.
+
+    Raises BackendUnavailable where hpsv2 is not installed; it downloads its weights itself.
+    """
+    try:
+        import hpsv2
+    except ImportError as error:
+        raise BackendUnavailable("hpsv2") from error
+    scores = [
+        float(hpsv2.score(str(file), prompt, hps_version=version)[0])
+        for file, prompt in zip(files, prompts, strict=True)
+    ]
+    return 100 * float(np.mean(scores))
+
+
+def _numbers(rows: Any) -> Features:
+    numbers: Features = rows.float().cpu().numpy()
+    return numbers
+
+
+def _download() -> Path:
+    """Bring Inception's weights to torch's own cache unless they are there."""
+    name = URL_INCEPTION_V3.rsplit("/", 1)[1]
+    path: Path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = Path(name).stem.rsplit("-", 1)[1]
+        try:
+            torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=digest)
+        except (OSError, RuntimeError) as error:
+            raise InvalidData(
+                f"Inception's weights could not be downloaded ({error}); bring {URL_INCEPTION_V3} "
+                "here and name it with --inception"
+            ) from error
+    return path

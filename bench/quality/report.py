@@ -1,0 +1,108 @@
+"""Write what was measured: quality.json, quality.md and grids of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.markdown import table
+from bench.quality.evaluate import Judged, Quality
+from bench.quality.made import how_made
+from distill.progress import save_grid
+from sidestep.files import write_bytes, write_json
+
+COLUMNS, ROWS = 16, 4  # of the sample grid, each row once per source
+GOAL_TIMES, GOAL_CLIP = 3.0, 0.005
+
+# name, where it stands in `Judged`, format
+_LINES = (
+    ("Fréchet distance", "seen.frechet", ".4f"),
+    ("precision", "seen.precision", ".3f"),
+    ("recall", "seen.recall", ".3f"),
+    ("CLIP score", "fit.clip", ".3f"),
+    ("named, top 3 of all names", "fit.named", ".1%"),
+    ("style right", "fit.styled", ".1%"),
+    ("CLIP score, held out", "held_out.clip", ".3f"),
+    ("named, held out", "held_out.named", ".1%"),
+    ("style right, held out", "held_out.styled", ".1%"),
+    ("diversity", "diversity", ".3f"),
+    ("distance to the nearest real picture", "nearest", ".3f"),
+)
+
+
+def write_report(
+    quality: Quality, out: Path, *, command: str, real: NDArray[np.uint8] | None = None
+) -> Path:
+    """Write everything into `out` and return the path of `quality.md`.
+
+    real: all real pictures in the reference's order, for the grid of nearest ones
+    """
+    values = {**quality.as_dict(), "goals": goals(quality), "made": how_made(command)}
+    write_json(out / "quality.json", values)
+    samples = [list(pictures) for pictures in quality.pictures.values()]
+    rows = [
+        pictures[row * COLUMNS : (row + 1) * COLUMNS]
+        for row in range(ROWS)
+        for pictures in samples
+        if pictures[row * COLUMNS :]
+    ]
+    save_grid(out / "samples.png", rows)
+    if real is not None:
+        pairs = [samples[0][: len(quality.nearest)], [real[n["row"]] for n in quality.nearest]]
+        save_grid(out / "nearest.png", pairs)
+    path = out / "quality.md"
+    write_bytes(path, _markdown(quality, command).encode())
+    return path
+
+
+def goals(quality: Quality) -> dict[str, dict[str, Any]]:
+    """Compare with what was aimed at: of each goal its figure, its bound and whether it is met."""
+    if quality.teacher is None:
+        return {}
+    real, teacher, student = quality.real, quality.teacher, quality.student
+    times = teacher.seen.frechet / real.seen.frechet
+    return {
+        "teacher's distance, in distances of real halves": _goal(times, GOAL_TIMES),
+        "student's distance, in teacher's": _goal(student.seen.frechet / teacher.seen.frechet, 1.0),
+        "CLIP score lost": _goal(teacher.fit.clip - student.fit.clip, GOAL_CLIP),
+    }
+
+
+def _goal(value: float, at_most: float) -> dict[str, Any]:
+    return {"value": round(value, 4), "at_most": at_most, "met": value <= at_most}
+
+
+def _markdown(quality: Quality, command: str) -> str:
+    sources = {"real pictures": quality.real, "student, 1 step": quality.student}
+    if quality.teacher:
+        sources[f"teacher, 50 steps at {quality.guidance:g}"] = quality.teacher
+    rows = [
+        [name, *(_cell(judged, where, form) for judged in sources.values())]
+        for name, where, form in _LINES
+    ]
+    verdicts = [
+        f"- {name}: {goal['value']:.3f}, at most {goal['at_most']:g}: "
+        f"{'met' if goal['met'] else 'missed'}"
+        for name, goal in goals(quality).items()
+    ]
+    near = [[one["prompt"], one["nearest"], f"{one['distance']:.3f}"] for one in quality.nearest]
+    parts = [
+        f"# {quality.model}: {quality.images:,} pictures",
+        f"`{command}`: weights `{quality.weights[:16]}`, engine {quality.engine}, "
+        f"judge `{quality.judge[:16]}`, {quality.seconds:g} s.",
+        table(["", *sources], rows),
+        "\n".join(verdicts),
+        f"![Rows in turn: {', '.join(quality.pictures)}.](samples.png)",
+        table(["sample", "nearest training picture", "distance"], near),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cell(judged: Judged, where: str, form: str) -> str:
+    value: Any = judged
+    for name in where.split("."):
+        value = getattr(value, name, None)  # what was not measured has no parts
+    return "" if value is None else format(value, form)

@@ -1,0 +1,153 @@
+"""Train the embedded model from nothing: data, autoencoder, teacher, students, engines, card.
+
+OUT/                   what `distill.emoji_teacher` writes, OUT/model being the teacher
+OUT/student-1.5/       one distillation for each guidance scale, its model folder inside
+OUT/models/emoji/      the default student, whole, and beside it the others, see export.companion
+OUT/progress.json      the parts that are finished, and the seconds that each took
+
+Running it again goes on where it stopped, in the middle of a part too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from distill.budgets import Budget
+from distill.emoji_teacher import QUALITY, train_emoji_teacher
+from distill.guidance import strategy
+from distill.held_out import read_prompts
+from distill.student import distil_folder
+from sidestep.errors import BackendUnavailable
+from sidestep.files import atomic_folder, write_bytes, write_json
+from sidestep.model_folder import ONNX, ModelFolder, write_card
+
+PROGRESS = "progress.json"
+
+
+def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> list[ModelFolder]:
+    """Do every part that `out` does not hold yet; return the students' folders, default first.
+
+    data: the file of `sidestep data bundle`
+    Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
+    """
+    torch.backends.cudnn.benchmark = True  # every part has pictures of one size
+    _timed(out, "teacher", partial(train_emoji_teacher, data, out, budget.teacher, device=device))
+    prompts = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    kappas = (budget.default, *(kappa for kappa in budget.kappas if kappa != budget.default))
+    for kappa in kappas:
+        work = partial(_distil, out, prompts, budget, (kappa, kappas), device)
+        _timed(out, f"student {kappa:g}", work)
+    for kappa in kappas:
+        _timed(out, f"export {kappa:g}", partial(_export, out, kappa))
+    _timed(out, f"models, {kappas[0]:g} first", partial(_ship, out, kappas))
+    return [ModelFolder.open(out / "models" / _name(kappa, kappas)) for kappa in kappas]
+
+
+@contextmanager
+def stop_after(minutes: float | None) -> Iterator[None]:
+    """Stop in good order, as SIGTERM does, when `minutes` are over; None: never.
+
+    A training saves its state first; what is not a training is begun anew the next time.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        print("stopped; the same command begins this part again", file=sys.stderr)
+        sys.exit(128 + number)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave), signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, (minutes or 0) * 60)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGALRM, before[1])
+
+
+def _folder(out: Path, kappa: float) -> Path:
+    return out / f"student-{kappa:g}"
+
+
+def _distil(
+    out: Path,
+    prompts: list[str],
+    budget: Budget,
+    scales: tuple[float, Sequence[float]],
+    device: str,
+) -> None:
+    kappa, kappas = scales
+    options = replace(budget.student, guidance=strategy("lsg", kappa))
+    name, folder = _name(kappa, kappas), _folder(out, kappa)
+    distil_folder(out / "model", prompts, folder, options, name=name, device=device)
+
+
+def _export(out: Path, kappa: float) -> None:
+    """Compile a student for ONNX Runtime, and put beside it what `sidestep evaluate` asks for."""
+    folder = ModelFolder.open(_folder(out, kappa) / "model")
+    quality = dict(folder.card.quality)
+    for part in ("autoencoder", "lighter"):
+        if (told := out / part / QUALITY).is_file():
+            measured = json.loads(told.read_text(encoding="utf-8"))
+            quality |= {f"{part}_{key}": value for key, value in measured.items()}
+    write_bytes(folder.path / "held-out.txt", ("\n".join(read_prompts()) + "\n").encode())
+    folder = write_card(folder.path, replace(folder.card, quality=quality))
+    if not folder.has(ONNX):
+        try:
+            from export.options import ExportOptions
+            from export.run import export_model
+        except ImportError as error:  # a machine to train on may lack what an export needs
+            raise BackendUnavailable(error.name or "onnx", "export") from error
+        export_model(folder, ExportOptions(share=True))
+
+
+def _ship(out: Path, kappas: Sequence[float]) -> None:
+    """Put the first student's whole folder beside the others, which share its weights."""
+    from export.companion import write_companion
+
+    models = [ModelFolder.open(_folder(out, kappa) / "model") for kappa in kappas]
+    names = [_name(kappa, kappas) for kappa in kappas]
+    with atomic_folder(out / "models" / names[0]) as new:
+        shutil.copytree(models[0].path, new, dirs_exist_ok=True)
+        write_card(new, replace(models[0].card, name=names[0]))
+    whole = ModelFolder.open(out / "models" / names[0])
+    for name, model in zip(names[1:], models[1:], strict=True):
+        named = replace(model, card=replace(model.card, name=name))
+        write_companion(named, whole, out / "models" / name)
+
+
+def _name(kappa: float, kappas: Sequence[float]) -> str:
+    """Name a student; the first is the model, the others tell their scale."""
+    return "emoji" if kappa == kappas[0] else f"emoji-kappa-{kappa:g}"
+
+
+def _timed(out: Path, part: str, work: Callable[[], object]) -> None:
+    """Do one part unless it is finished, and keep how long it took in all its runs."""
+    path = out / PROGRESS
+    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    mine = told.setdefault(part, {"finished": False, "seconds": 0.0})
+    if mine["finished"]:
+        return
+    print(f"{part}: begins after {mine['seconds']:.0f} s", file=sys.stderr, flush=True)
+    began, before = time.monotonic(), mine["seconds"]
+    try:
+        work()
+        mine["finished"] = True
+    finally:
+        mine["seconds"] = round(before + time.monotonic() - began, 1)
+        write_json(path, told)

@@ -1,0 +1,65 @@
+"""A teacher that draws as its pipeline does: many DDIM steps with classifier-free guidance."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from numpy.typing import NDArray
+
+from distill.architecture_check import part
+from distill.autoencoder import to_pictures
+from distill.folders import load_teacher
+from distill.sampling import sample_ddim
+from distill.student import encode_texts
+from sidestep.files import sha256
+from sidestep.noise import latent_noise
+from sidestep.tokenizer import PromptTokenizer
+
+TEACHER_STEPS = 50
+
+
+class ManyStepTeacher:
+    """The teacher of a folder: its own, or the one that a sidestep model carries."""
+
+    def __init__(self, path: Path, *, steps: int = TEACHER_STEPS) -> None:
+        """Read the networks; raises InvalidModel naming what is missing."""
+        self.steps = steps
+        self._path = path
+        self._teacher = load_teacher(path)
+        self._tokenizer = PromptTokenizer(self._teacher.tokenizer, length=self._teacher.tokens)
+
+    @torch.no_grad()
+    def draw(
+        self, prompts: Sequence[str], seeds: Sequence[int], *, guidance_scale: float
+    ) -> NDArray[np.uint8]:
+        """Draw one picture for each pair of prompt and seed, all in one batch: [B, H, W, 3]."""
+        teacher = self._teacher
+        texts = [encode_texts(teacher, self._tokenizer, t, "cpu") for t in (prompts, [""])]
+        scheduler = DDIMScheduler(
+            **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        )
+        x0 = sample_ddim(
+            teacher.unet,
+            scheduler,
+            torch.from_numpy(latent_noise(seeds, teacher.latent_shape)),
+            (texts[0], texts[1]),
+            steps=self.steps,
+            guidance_scale=guidance_scale,
+        )
+        return to_pictures(teacher.vae.decode(x0 / teacher.vae.config.scaling_factor).sample)
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash everything but prompts, seeds and guidance that its pictures depend on."""
+        folders = [self._path / "text_encoder", part(self._path, "unet"), self._path / "vae"]
+        files = [file for folder in folders for file in sorted(folder.iterdir())]
+        files += [self._path / "tokenizer" / name for name in ("vocab.json", "merges.txt")]
+        parts = [f"{file.name}:{sha256(file)}" for file in files if file.is_file()]
+        parts.append(repr((self.steps, sorted(self._teacher.schedule.items()))))
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()

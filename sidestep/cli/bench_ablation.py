@@ -1,0 +1,77 @@
+"""`sidestep bench ablation`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sidestep.errors import BackendUnavailable, InvalidRequest
+
+
+@click.command()
+@click.option(
+    "--teacher", type=click.Path(path_type=Path), required=True, help="A teacher of emoji."
+)
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Training prompts, a line each.",
+)
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs/ablation"),
+    show_default=True,
+    help="Folder of the trainings; the same command again goes on where it stopped.",
+)
+@click.option("--cases", default="", help="Some of the cases, separated by commas.  [default: all]")
+@click.option(
+    "--images-seen", type=click.IntRange(32), help="By each student in training.  [default: 3840]"
+)
+@click.option(
+    "--images", type=click.IntRange(4), default=1000, show_default=True, help="Judged of each."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the report here, as JSON, and a grid."
+)
+def command(
+    teacher: Path,
+    prompts: Path,
+    runs: Path,
+    cases: str,
+    images_seen: int | None,
+    images: int,
+    out: Path | None,
+) -> None:
+    """Distil a student for each strategy, timestep, batch and number format, and judge them all.
+
+    The paper's Figures 3, 4, 5 and 10 and its Table 3 in miniature. Hours on a CPU.
+    """
+    try:
+        from bench import ablation
+        from bench.markdown import report_text
+        from bench.quality.evaluate import EvaluateOptions
+        from distill.prompts import read_prompts
+    except ImportError as error:
+        raise BackendUnavailable(error.name or "torch", "eval") from error
+    names = [name for name in cases.split(",") if name] or list(ablation.CASES)
+    if unknown := [name for name in names if name not in ablation.CASES]:
+        raise InvalidRequest(
+            f"{unknown[0]!r} is no case; there are {', '.join(ablation.CASES)}", field="cases"
+        )
+    names = list(dict.fromkeys(["lsg1.5", *names]))  # which all others are compared with
+    models = ablation.train(
+        teacher,
+        read_prompts(prompts).texts,
+        runs,
+        names,
+        images=images_seen or ablation.IMAGES_SEEN,
+    )
+    options = EvaluateOptions(images=images, engine="pytorch")
+    report = ablation.report(ablation.judge(models, runs / "pictures", options))
+    if out:
+        ablation.save_pictures(models, out.with_suffix(".png"))
+        report.write(out)
+    click.echo(report_text(report))

@@ -1,0 +1,50 @@
+"""The ablation distils what its cases say, judges all alike and goes on where it stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import ablation
+from bench.markdown import report_text
+from bench.quality.evaluate import EvaluateOptions
+from distill.folders import Teacher, write_teacher
+from distill.guidance import strategy
+from sidestep.model_folder import ModelFolder
+
+
+def test_cases_differ_in_what_they_ask_and_see_as_many_images() -> None:
+    recipes = {name: case.options(3840) for name, case in ablation.CASES.items()}
+    assert {r.iterations * r.batch for r in recipes.values()} == {3840}
+    assert recipes["b8"].iterations == 480
+    assert recipes["long"].guidance == strategy("long", 3)
+    assert recipes["t354"].init_timestep == 354
+    assert recipes["fp16"].precision == "fp16"
+    assert len({repr(recipe.identity) for recipe in recipes.values()}) == len(recipes)
+
+
+@pytest.mark.filterwarnings("ignore::sidestep.tokenizer.PromptCut")  # the tiny teacher reads little
+def test_an_ablation_judges_every_case_beside_the_teacher(
+    tiny_teacher: Teacher, tmp_path: Path
+) -> None:
+    write_teacher(tmp_path / "teacher", tiny_teacher)
+    names = ["lsg1.5", "none"]
+    prompts = ["red apple", "octopus"]
+    arguments = (tmp_path / "teacher", prompts, tmp_path / "runs", names)
+    models = ablation.train(*arguments, images=64)
+    weights = {name: ModelFolder.open(model).card.weights for name, model in models.items()}
+    assert weights["none"] != weights["lsg1.5"]
+    changed = (models["none"] / "unet" / "config.json").stat().st_mtime_ns
+    ablation.train(*arguments, images=64)
+    assert (models["none"] / "unet" / "config.json").stat().st_mtime_ns == changed
+
+    options = EvaluateOptions(images=8, engine="pytorch", guidance=2)
+    report = ablation.report(ablation.judge(models, tmp_path / "pictures", options))
+    assert [row["case"] for row in report.rows][:4] == [
+        *("real pictures", "teacher, 50 steps at 2", "lsg1.5", "none")
+    ]
+    assert report.rows[0]["frechet"] < report.rows[2]["frechet"]
+    assert "| none |" in report_text(report)
+    ablation.save_pictures(models, tmp_path / "grid.png")
+    assert (tmp_path / "grid.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,147 @@
+"""The whole training by the clock, from a bundle to students that draw, stopped on the way."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from distill.autoencoder import AutoencoderOptions
+from distill.budgets import Budget
+from distill.embedded import stop_after, train_embedded
+from distill.emoji_bundle import read_bundle
+from distill.emoji_pictures import Amounts
+from distill.emoji_teacher import EmojiTeacherOptions
+from distill.folders import load_teacher
+from distill.guidance import strategy
+from distill.options import DistillOptions
+from distill.progress import Progress
+from distill.teacher import TeacherOptions
+from sidestep.errors import InvalidData, Stopped
+from sidestep.generator import Generator
+from sidestep.images import decode
+
+NAMES = ["cat-face", "crown", "crying-cat", "pizza", "red-apple", "red-heart"]
+SMALL = AutoencoderOptions(channels=(8, 8), steps=3, batch=2, warmup_steps=1)
+TINY = Budget(
+    about="a test",
+    device="cpu",
+    teacher=EmojiTeacherOptions(
+        autoencoder=SMALL,
+        lighter=replace(SMALL, adversarial_weight=0.1, steps=4),
+        teacher=TeacherOptions(
+            channels=(16, 32), text_width=16, text_layers=1, steps=3, batch=4, warmup_steps=1
+        ),
+        amounts=Amounts(colours=1, pairs=6),
+    ),
+    student=DistillOptions(
+        guidance=strategy("lsg", 1.5), iterations=2, batch=2, checkpoint_every=1
+    ),
+    kappas=(3.0,),
+    default=3.0,
+)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle of coloured squares, 16 pixels wide."""
+    blobs = []
+    draw = np.random.default_rng(0)
+    for _ in range(2 * len(NAMES)):
+        pixels = np.zeros((16, 16, 4), np.uint8)
+        pixels[2:-2, 2:-2] = [*draw.choice([20, 220], 3), 255]
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
+        blobs.append(buffer.getvalue())
+    path = tmp_path / "bundle.safetensors"
+    tensors = {
+        "webp": np.frombuffer(b"".join(blobs), np.uint8),
+        "ends": np.cumsum([len(blob) for blob in blobs], dtype=np.int64),
+    }
+    names = dict.fromkeys(("noto", "flat"), NAMES)
+    metadata = {"names": json.dumps(names), "synonyms": json.dumps({"pizza": ["slice"]})}
+    save_file(tensors, path, metadata=metadata)
+    return path
+
+
+def test_a_bundle_gives_back_its_pictures(bundle: Path) -> None:
+    icons = read_bundle(bundle).icons
+    assert [part.style for part in icons] == ["noto", "flat"]
+    assert icons[1].pictures.shape == (6, 16, 16, 4)
+    assert icons[0].pictures[0, 0].tolist() == [[0, 0, 0, 0]] * 16
+    assert icons[0].pictures[3, 8, 8, 3] == 255
+    bundle.write_bytes(bundle.read_bytes()[:-40])
+    with pytest.raises(InvalidData, match="is damaged"):
+        read_bundle(bundle)
+
+
+def test_from_a_bundle_to_students_that_draw(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    (folder,) = train_embedded(bundle, out, TINY, device="cpu")
+    folder.check()
+    picture = Generator.load(folder.path)("red apple", seed=1)
+    assert decode(picture.data).shape == (16, 16, 3)
+    assert folder.card.recipe["guidance"]["kappa4"] == 3
+    assert folder.card.recipe["images_seen"] == 4
+    assert folder.card.quality["lighter_pictures"] == 2  # the held-out crying cat, twice
+    assert (out / "prompts.txt").read_text().count("crying cat") == 0
+    assert load_teacher(out / "model").image_size == (16, 16)
+    phase = folder.card.recipe["teacher"]["teacher"][0]
+    assert (phase["steps"], phase["pictures"]) == (3, sum(phase["groups"]))
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    train_embedded(tmp_path / "not needed", out, TINY, device="cpu")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def stop_when_it_trains(folder: Path) -> threading.Thread:
+    """Send this process SIGTERM when a training has opened its log in `folder`."""
+    before = set(folder.glob("events*"))
+
+    def stop() -> None:
+        while set(folder.glob("events*")) <= before:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    return thread
+
+
+def test_a_training_goes_on_where_it_was_stopped(bundle: Path, tmp_path: Path) -> None:
+    """SIGTERM in the teacher's training: the autoencoders are not trained again."""
+    out = tmp_path / "run"
+    teacher = replace(TINY.teacher, teacher=replace(TINY.teacher.teacher, steps=10**6))
+    endless = replace(TINY, teacher=teacher)
+    steps, latents = [], []
+    for _ in range(2):
+        thread = stop_when_it_trains(out / "teacher")
+        with pytest.raises(Stopped, match="goes on from") as stopped, stop_after(None):
+            train_embedded(bundle, out, endless, device="cpu")
+        thread.join()
+        steps.append(stopped.value.step)
+        latents.append((out / "latents.safetensors").stat().st_mtime_ns)
+    assert steps[1] > steps[0] > 0
+    assert latents[0] == latents[1]
+    told = json.loads((out / "progress.json").read_text())
+    assert told["teacher"]["finished"] is False
+    assert told["teacher"]["seconds"] > 0
+
+
+def test_the_clock_ends_a_training(tmp_path: Path) -> None:
+    progress = Progress(tmp_path, "clock", first=7, last=10**9, log_every=1)
+    steps = list(progress.within(1000.0, spent=999.9))
+    assert steps[0] == 8
+    assert progress.final
+    assert progress.last == steps[-1]
+    assert not list(Progress(tmp_path, "over", first=7, last=9, log_every=1).within(5, spent=6))

@@ -20,7 +20,7 @@ from bench.certificates import faults_of, gate_faults
 from bench.contender import Contender, Entry, Task
 from bench.costs import costs
 from bench.engine_rows import Timed, row_of
-from bench.machine import gpu_memory_mib
+from bench.machine import gpu_memory_mib, machine
 from bench.reports import Report, told_model
 from sidestep.errors import BenchmarkFailed
 from sidestep.model_folder import ModelFolder
@@ -29,6 +29,7 @@ from sidestep.noise import latent_noise
 PROMPTS = ("red apple", "octopus", "fire engine", "sunflower")
 ROUNDS = 10  # blocks of each contender; the ratio's interval comes from them
 WARMUP = 2
+OVERTIME = 1.5  # times the seconds of a plan that blocks may take where the machine turns slow
 ALIKE = 2  # levels of 255 that another's pictures may be off by rounding and order of sums
 ALIKE_COARSE = 24  # where one computes in fp16 or bf16
 
@@ -47,6 +48,7 @@ class Plan:
     stage_calls: int = 10
     peak_s: float = 1.0
     gates: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     tell: Callable[[str], None] = field(default=lambda line: None, repr=False)
 
 
@@ -55,6 +57,7 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
 
     Raises what our own engine raises where it cannot be opened; a peer that cannot is told.
     """
+    begun = machine()  # its load before ours
     gates = gate_faults(folder, plan.gates)
     most = max(plan.batches)
     prompts = list(islice(cycle(folder.card.examples or PROMPTS), most))
@@ -85,6 +88,8 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
             *(f"{d['name']}: {fault}" for d in described if d["ours"] for fault in d["faults"]),
         ],
         failed=failed or None,
+        notes=plan.notes,
+        machine=begun,
     )
 
 
@@ -135,7 +140,7 @@ def _time(contenders: Sequence[Contender], batch: int, plan: Plan) -> list[Timed
     for number in range(ROUNDS):
         for one in timed:
             rounds, calls = blocks[id(one)]
-            if number < rounds:
+            if number < rounds and one.seconds < OVERTIME * plan.seconds:
                 one.block(calls, WARMUP)
     return timed
 

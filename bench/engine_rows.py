@@ -37,6 +37,11 @@ class Timed:
         """The contender's."""
         return self.contender.name
 
+    @property
+    def seconds(self) -> float:
+        """The time of all timed calls."""
+        return sum(map(sum, self.rounds)) / 1e3
+
     def pilot(self) -> float:
         """Choose the thread count, and return about how long a call takes, in milliseconds."""
         for threads in self.contender.threads:

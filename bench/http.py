@@ -14,6 +14,7 @@ import numpy as np
 from bench.arrivals import poisson
 from bench.http_client import HttpCaller, Target
 from bench.load import Run, closed_loop, open_loop
+from bench.machine import machine
 from bench.reports import Report
 from bench.stats import least_sample, percentile, summary
 from bench.sweep import Promise, Sweep, Trial, attempt_at, sweep
@@ -52,6 +53,7 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
 
     told: what the caller knows of it, for the report, such as its model
     """
+    begun = machine()  # its load before ours
     caller = HttpCaller(target, bodies(plan), plan.headers, plan.timeout_s)
     rows: list[dict[str, Any]] = []
     failed, found = None, Sweep(())
@@ -82,6 +84,7 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
         settings={"path": target.path, "body": plan.body, **_settings(plan)},
         figures=_figures(found, plan),
         failed=failed,
+        machine=begun,
         **told,
     )
 

@@ -44,6 +44,7 @@ def _warnings(report: Report) -> str:
         lines += [f"- {reason}" for reason in report.invalid_because]
     if report.failed:
         lines.append(f"**The run ended early or with faults:** {report.failed}")
+    lines += [f"Note: {note}" for note in report.notes]
     return "\n".join(lines)
 
 

@@ -48,6 +48,7 @@ class Report:
     settings: what the run was asked to do; figures: what describes the run as a whole
     invalid_because: why its speeds must not be quoted; nothing where they may
     failed: why it ended early, if it did
+    notes: what a reader should know besides
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Report:
     figures: Mapping[str, Any] = field(default_factory=dict)
     invalid_because: Sequence[str] = ()
     failed: str | None = None
+    notes: Sequence[str] = ()
     command: str = field(default_factory=told_command)
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     machine: Mapping[str, Any] = field(default_factory=machine)

@@ -61,6 +61,7 @@ PEERS = ("diffusers", "torch-compile", "optimum")
 @click.option(
     "--peak/--no-peak", default=True, help="Measure the machine's peak and count operations."
 )
+@click.option("--note", "notes", multiple=True, help="What a reader of the report should know.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report here, as JSON.")
 def command(
     model: Path | None,
@@ -72,6 +73,7 @@ def command(
     seconds: float,
     gates: tuple[str, ...],
     peak: bool,
+    notes: tuple[str, ...],
     out: Path | None,
 ) -> None:
     """Measure MODEL (default: the embedded one) in its engines, from prompts to pixels.
@@ -101,6 +103,7 @@ def command(
         seconds=seconds,
         peak_s=1.0 if peak else 0.0,
         gates=gates,
+        notes=notes,
         tell=partial(click.echo, err=True),
     )
     report = measure(ModelFolder.open(model), entries, plan)

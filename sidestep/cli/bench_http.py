@@ -55,6 +55,7 @@ from sidestep.errors import BenchmarkFailed, InvalidRequest
 @click.option(
     "--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="In seconds."
 )
+@click.option("--note", "notes", multiple=True, help="What a reader of the report should know.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report here, as JSON.")
 def command(
     url: str | None,
@@ -68,6 +69,7 @@ def command(
     body: str,
     prompts: tuple[str, ...],
     timeout: float,
+    notes: tuple[str, ...],
     out: Path | None,
 ) -> None:
     """Load the service at URL, or one of our own with --model, and report what callers see.
@@ -99,9 +101,10 @@ def command(
         tell=partial(click.echo, err=True),
     )
     flags: list[str] = []
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"notes": notes}
     if url is None:
-        flags, told = _own_service(model, engine)
+        flags, known = _own_service(model, engine)
+        told.update(known)
     with serving(*flags) if url is None else nullcontext(url) as address:
         report = asyncio.run(measure(Target.parse(address), plan, **told))
     if out:

@@ -93,7 +93,7 @@ def test_what_was_accepted_is_finished(
             waiting = 0.0
             while waiting < 100:
                 metrics = httpx.get(f"{url}/metrics", timeout=60).text
-                found = re.search(r"^sidestep_queued_pictures (\S+)$", metrics, re.M)
+                found = re.search(r"^sidestep_queued_pictures\{.*\} (\S+)$", metrics, re.M)
                 assert found is not None
                 waiting = float(found[1])
             process.send_signal(signal.SIGTERM)

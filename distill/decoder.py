@@ -146,7 +146,7 @@ def train_decoder(
 
 
 def measure(decoder: Callable[[Tensor], Tensor], held_out: HeldOut) -> float:
-    """Return the mean PSNR in dB of held-out pictures against the full decoder's, as shown."""
+    """Return the PSNR in dB of all held-out pictures against the full decoder's, as shown."""
     drawn = _decode(decoder, held_out.latents)
     return psnr(held_out.pictures.clamp(-1, 1), drawn.clamp(-1, 1))
 

@@ -78,9 +78,8 @@ def test_the_folder_has_two_models_of_different_weights(small: ModelFolder) -> N
     assert certificate["engine"] == "onnx-cpu-small"
     assert small.tolerance() == 1
     request = GenerateRequest.parse({"prompt": "red apple", "seed": 1})
-    tags = {
-        entity_tag(request, request.encoding, load_engine(f, "onnx").spec) for f in (small, full)
-    }
+    drawers = [Generator.load(f.path, engine="onnx", decoder=f.decoder) for f in (small, full)]
+    tags = {entity_tag(request, request.encoding, drawer) for drawer in drawers}
     assert len(tags) == 2
 
 

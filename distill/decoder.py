@@ -133,7 +133,9 @@ def train_decoder(
             set_rate(optimizer, rate)
             optimizer.step()
             optimizer.zero_grad()
-            progress.report(step, {"loss": loss.item(), "psnr": psnr(wanted, y.detach())})
+            progress.report(
+                step, {"loss": loss.item(), "psnr": psnr(wanted, y.detach()).mean().item()}
+            )
             if stop.asked or step % options.checkpoint_every == 0 or step == options.steps:
                 state.save(step)
                 progress.log(step, {"held_out_psnr": measure(decoder, held_out)})
@@ -146,9 +148,9 @@ def train_decoder(
 
 
 def measure(decoder: Callable[[Tensor], Tensor], held_out: HeldOut) -> float:
-    """Return the PSNR in dB of all held-out pictures against the full decoder's, as shown."""
+    """Return the mean PSNR in dB of held-out pictures against the full decoder's, as shown."""
     drawn = _decode(decoder, held_out.latents)
-    return psnr(held_out.pictures.clamp(-1, 1), drawn.clamp(-1, 1))
+    return psnr(held_out.pictures.clamp(-1, 1), drawn.clamp(-1, 1)).mean().item()
 
 
 def _save_grid(path: Path, decoder: Callable[[Tensor], Tensor], held_out: HeldOut) -> None:

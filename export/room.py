@@ -12,9 +12,9 @@ from export.options import ExportOptions
 from sidestep.errors import NotEnoughRoom
 from sidestep.model_folder import ModelFolder
 
-# Copies of the fp32 weights that are in memory at once, at most: the reference, the folded
-# network, the graph and the session that certifies it.
-COPIES = 4
+# Copies of the fp32 weights that are in memory at once, at most: the network, which is folded in
+# place, and the graph; then the graph and the session that certifies it.
+COPIES = 3
 BASE = 1_000_000_000  # bytes of Python, PyTorch and ONNX Runtime themselves
 PICTURE = 6_000  # bytes for each pixel of a picture while it is decoded, in fp32
 

@@ -28,7 +28,7 @@ from sidestep.generator import Generator
 from sidestep.requests import Encoding, GenerateRequest, Picture
 
 POOL_THREADS = 2
-QUICK_ELEMENTS = 4096  # of noise; drawing them takes less than the way to a thread and back
+QUICK_ELEMENTS = 4096  # of noise; drawing them takes no longer than a thread's wake-up
 WEIGHT_OF_NEWEST = 0.1
 
 

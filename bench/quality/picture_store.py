@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from sidestep.files import atomic_path
 
+FORMAT = 2  # of the stored files; those of another are not found
 Draw = Callable[[Sequence[str], Sequence[int]], NDArray[np.uint8]]
 
 
@@ -48,12 +49,13 @@ class PictureStore:
     def _batch(
         self, identity: str, prompts: list[str], seeds: list[int], draw: Draw
     ) -> NDArray[np.uint8]:
-        key = hashlib.sha256(json.dumps([identity, prompts, seeds]).encode()).hexdigest()
+        key = hashlib.sha256(json.dumps([FORMAT, identity, prompts, seeds]).encode()).hexdigest()
         path = self.folder / key[:2] / f"{key}.safetensors"
         try:
             return load_file(path)["pictures"]
         except (FileNotFoundError, KeyError, SafetensorError):  # absent or damaged
-            drawn = draw(prompts, seeds)
+            # A view with other strides would be written in the order of its memory.
+            drawn = np.ascontiguousarray(draw(prompts, seeds))
         with atomic_path(path) as temporary:
             save_file({"pictures": drawn}, temporary)
         return drawn

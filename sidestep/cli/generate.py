@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sidestep.cli.options import DECODER, ENGINE, MODEL, SEED
+
+if TYPE_CHECKING:
+    from sidestep.generator import Generator
 
 
 @click.command()
@@ -58,6 +64,9 @@ def command(
       torchrun --nproc-per-node 8 -m sidestep generate --model DIR \\
         --prompts captions.txt --seeds 0-29999 --out out/coco
     """
+    from sidestep.generator import Generator
+
+    load = partial(Generator.load, model, engine=engine, decoder=decoder)
     if file is not None or seeds is not None:
         if file is not None and prompts:
             raise click.UsageError("give prompts or --prompts FILE, not both")
@@ -65,16 +74,15 @@ def command(
             raise click.UsageError(
                 "a series is PNG with recipes; it has --seeds, no --seed, --count"
             )
-        _series(prompts, file, seeds, out, model, engine, batch)
+        _series(prompts, file, seeds, out, load, batch)
         return
     if not prompts:
         raise click.UsageError("give a prompt, or a file of them with --prompts FILE")
-    from sidestep.generator import Generator
     from sidestep.requests import GenerateRequest
 
     values = {"seed": seed, "count": count, "format": format}
     requests = [GenerateRequest.parse({"prompt": prompt, **values}) for prompt in prompts]
-    generator = Generator.load(model, engine=engine, decoder=decoder)
+    generator = load()
     for request in requests:
         for picture in generator.generate(request, recipe=recipe):
             name = re.sub(r"\W+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
@@ -88,15 +96,13 @@ def _series(
     file: Path | None,
     seeds: str | None,
     out: Path,
-    model: Path | None,
-    engine: str,
+    load: Callable[[], Generator],
     batch: int,
 ) -> None:
-    from sidestep.generator import Generator
     from sidestep.series import Series, draw_series, parse_seeds, read_lines, use_own_gpu
 
     texts = read_lines(file) if file else list(prompts)
     series = Series.of(texts, parse_seeds(seeds) if seeds else range(len(texts)))
     use_own_gpu()
-    drawn = draw_series(Generator.load(model, engine=engine), series, out, batch=batch)
+    drawn = draw_series(load(), series, out, batch=batch)
     click.echo(f"{out}: {drawn:,} of {len(series.seeds):,} pictures drawn now")

@@ -76,6 +76,7 @@ def test_it_names_and_ranks_the_models_pictures(
 
 def test_the_reference_is_its_own(judge: Judge, reference: Reference) -> None:
     told = json.loads((find_judge() / "judge.json").read_text())["measured"]
+    assert told["top5"] >= 0.6
     assert len(reference.names) == told["pictures"]
     assert int(reference.test.sum()) == told["test_pictures"]
     assert reference.features.shape[1] == judge.read(["red apple"]).shape[1]

@@ -64,7 +64,7 @@ def desk() -> Desk:
 
 @pytest.fixture(scope="module")
 def app(desk: Desk, make_generator: Callable[[FakeEngine], Generator]) -> FastAPI:
-    return create_app(make_generator(desk.engine), Settings(queue_limit=16))
+    return create_app(make_generator(desk.engine), Settings(queue_limit=16, deadline_ms=600_000))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,8 @@ def serve_with(
     """Serve a fake engine with these settings, on an address of its own."""
 
     def make(**settings: Any) -> str:
-        return listen(create_app(make_generator(FakeEngine(tokens=12)), Settings(**settings)))
+        patient = Settings(**{"deadline_ms": 600_000, **settings})
+        return listen(create_app(make_generator(FakeEngine(tokens=12)), patient))
 
     return make
 

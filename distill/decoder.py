@@ -133,9 +133,7 @@ def train_decoder(
             set_rate(optimizer, rate)
             optimizer.step()
             optimizer.zero_grad()
-            progress.report(
-                step, {"loss": loss.item(), "psnr": psnr(wanted, y.detach()).mean().item()}
-            )
+            progress.report(step, {"loss": loss.item(), "psnr": psnr(wanted, y.detach())})
             if stop.asked or step % options.checkpoint_every == 0 or step == options.steps:
                 state.save(step)
                 progress.log(step, {"held_out_psnr": measure(decoder, held_out)})
@@ -150,7 +148,7 @@ def train_decoder(
 def measure(decoder: Callable[[Tensor], Tensor], held_out: HeldOut) -> float:
     """Return the mean PSNR in dB of held-out pictures against the full decoder's, as shown."""
     drawn = _decode(decoder, held_out.latents)
-    return psnr(held_out.pictures.clamp(-1, 1), drawn.clamp(-1, 1)).mean().item()
+    return psnr(held_out.pictures.clamp(-1, 1), drawn.clamp(-1, 1))
 
 
 def _save_grid(path: Path, decoder: Callable[[Tensor], Tensor], held_out: HeldOut) -> None:

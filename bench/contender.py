@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -114,7 +115,8 @@ class Contender:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            self._process.stdin.close()
+            with suppress(BrokenPipeError):  # an order that a dead process never read
+                self._process.stdin.close()
             if self._process.poll() is None:
                 self._process.terminate()
             self._process.wait()

@@ -92,5 +92,5 @@ def test_eight_mixed_requests_draw_what_each_draws_alone(
 
 
 def _waiting(batcher: Any) -> int:
-    running: int = sum(size for _, size in batcher._running.values())
+    running: int = sum(len(call.jobs) for call in batcher._running.values())
     return running + int(batcher.queued)

@@ -22,7 +22,9 @@ run: .venv/installed ## Serve the embedded model on http://localhost:3000 (PORT=
 	$(RUN)/sidestep serve --port $(PORT)
 
 test: check ## Check, then run the quick tests (under 15 minutes on two cores)
-	OMP_NUM_THREADS=1 $(DEV)/pytest -m "not slow and not browser" -n logical --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(DEV)/pytest -m "not slow and not browser and not alone" -n logical --maxprocesses 4 \
+		--dist loadfile
+	OMP_NUM_THREADS=1 $(DEV)/pytest -m alone
 
 test-slow: .venv-dev/installed ## Run the slow and the browser tests (needs Chromium and npm)
 	$(DEV)/pytest -m "slow or browser"

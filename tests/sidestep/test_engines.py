@@ -100,6 +100,7 @@ def test_an_unknown_engine_lists_the_known() -> None:
     assert ENGINES[0] == "auto"
 
 
+@pytest.mark.alone
 def test_openvino_draws_the_reference_and_its_certificate_tells_how_near(
     tiny_model: ModelFolder, tokenizer: PromptTokenizer
 ) -> None:

@@ -22,9 +22,14 @@ run: .venv/installed ## Serve the embedded model on http://localhost:3000 (PORT=
 	$(RUN)/sidestep serve --port $(PORT)
 
 test: check ## Check, then run the quick tests (under 15 minutes on two cores)
-	OMP_NUM_THREADS=1 $(DEV)/pytest -m "not slow and not browser and not alone" -n logical --maxprocesses 4 \
-		--dist loadfile
+	$(QUICK) tests/bench tests/cli tests/distill
+	$(QUICK) --ignore tests/bench --ignore tests/cli --ignore tests/distill
 	OMP_NUM_THREADS=1 $(DEV)/pytest -m alone
+
+# On several cores, a file at a time. What trains goes first, in processes of its own: long trainings crash where
+# TensorRT's or OpenVINO's libraries were loaded before.
+QUICK := OMP_NUM_THREADS=1 $(DEV)/pytest -m "not slow and not browser and not alone" -n logical --maxprocesses 4 \
+	--dist loadfile
 
 test-slow: .venv-dev/installed ## Run the slow and the browser tests (needs Chromium and npm)
 	$(DEV)/pytest -m "slow or browser"

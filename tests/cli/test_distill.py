@@ -95,7 +95,7 @@ def test_a_teacher_that_is_not_there_is_named(arguments: list[str]) -> None:
     assert "no/such/teacher" in str(result.exception)
 
 
-@pytest.mark.parametrize("flag", ["--batch=0", "--init-timestep=999", "--precision=int8"])
+@pytest.mark.parametrize("flag", ["--batch=0", "--init-timestep=1000", "--precision=int8"])
 def test_bounds_are_the_settings_own(arguments: list[str], flag: str) -> None:
     result = run(arguments, flag)
     assert result.exit_code == 2

@@ -72,10 +72,17 @@ def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
+_EVENT = {  # of a stream; `data` is JSON
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["event", "data"],
+}
+
+
 def generations(request: type[BaseModel]) -> dict[str, Any]:
     """Describe POST /v1/images/generations, whose fields `request` checks."""
     good = _json("The pictures, or one completed event for each where `stream` is true.", _IMAGES)
-    good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+    good["content"]["text/event-stream"] = {"schema": _EVENT}
     good["headers"] = {"Server-Timing": SERVER_TIMING}
     body = {"application/json": {"schema": request.model_json_schema()}}
     return {

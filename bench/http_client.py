@@ -15,7 +15,7 @@ from bench.load import Answer
 from sidestep.errors import InvalidRequest
 
 TIMEOUT_S = 30.0
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+END_OF_HEAD = b"\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Target:
 class HttpCaller:
     """Posts bodies in turn, over connections that are kept open.
 
-    bodies: JSON documents; request i sends body i modulo their number
+    bodies: JSON documents; request i sends body i modulo their number, or is a GET if it is empty
     """
 
     target: Target
     bodies: Sequence[bytes]
     headers: dict[str, str] = field(default_factory=dict)
     timeout_s: float = TIMEOUT_S
-    _idle: list[Connection] = field(default_factory=list)
+    _idle: list[_Connection] = field(default_factory=list)
     _requests: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class HttpCaller:
         self._requests = [self._request(body) for body in self.bodies]
         self._ssl = ssl.create_default_context() if self.target.secure else None
 
-    async def ask(self, index: int) -> Answer:
+    async def ask(self, index: int = 0) -> Answer:
         """Send request `index` and read its whole answer; faults are told, never raised."""
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -78,17 +78,15 @@ class HttpCaller:
             return Answer(0, f"no answer in {self.timeout_s:g} s")
         except ConnectionRefusedError:
             return Answer(0, "refused")
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except (OSError, EOFError):
             return Answer(0, "broken")
         except ValueError:
             return Answer(0, "not HTTP")
 
     async def close(self) -> None:
         """Close all connections."""
-        for _, writer in self._idle:
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+        for connection in self._idle:
+            await connection.close()
         self._idle.clear()
 
     def _request(self, body: bytes) -> bytes:
@@ -98,33 +96,90 @@ class HttpCaller:
             "Content-Length": str(len(body)),
             **self.headers,
         }
-        lines = [f"POST {self.target.path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        asked = f"{'POST' if body else 'GET'} {self.target.path} HTTP/1.1"
+        lines = [asked, *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     async def _ask(self, request: bytes) -> Answer:
         """Send on a kept connection; on a new one if the service closed that meanwhile."""
         while self._idle:
-            kept = self._idle.pop()
-            with suppress(ConnectionError, asyncio.IncompleteReadError):
-                return await self._exchange(kept, request)
-        where = self.target
-        opened = await asyncio.open_connection(where.host, where.port, ssl=self._ssl)
+            with suppress(ConnectionError):
+                return await self._exchange(self._idle.pop(), request)
+        where, loop = self.target, asyncio.get_running_loop()
+        _, opened = await loop.create_connection(_Connection, where.host, where.port, ssl=self._ssl)
         return await self._exchange(opened, request)
 
-    async def _exchange(self, connection: Connection, request: bytes) -> Answer:
-        reader, writer = connection
-        try:
-            writer.write(request)
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            await _read_body(reader, head)
-        except BaseException:
-            writer.close()
-            raise
-        if "\r\nconnection: close\r\n" in head:
-            writer.close()
-        else:
+    async def _exchange(self, connection: _Connection, request: bytes) -> Answer:
+        answer = await connection.ask(request)
+        if connection.kept:
             self._idle.append(connection)
-        return Answer(_status(head), "", server_timing(_header(head, "server-timing")))
+        return answer
+
+
+class _Connection(asyncio.Protocol):
+    """Carries a request at a time, and one future for each: streams would cost twice as much."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._head = ""
+        self._answer: asyncio.Future[Answer] | None = None
+        self._lost = asyncio.get_running_loop().create_future()
+
+    @property
+    def kept(self) -> bool:
+        """Whether another request may follow."""
+        return not self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    async def ask(self, request: bytes) -> Answer:
+        """Send a request and wait for its whole answer.
+
+        Raises ConnectionError where nothing came back, EOFError for a part, ValueError for an
+        answer that is not HTTP. The connection is closed then, and when this is cancelled.
+        """
+        if not self.kept:
+            raise ConnectionResetError
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        try:
+            return await self._answer
+        except BaseException:
+            self._transport.close()
+            raise
+        finally:
+            self._answer, self._head = None, ""
+            self._data.clear()
+
+    async def close(self) -> None:
+        """Close it and wait until it is closed."""
+        self._transport.close()
+        await self._lost
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if self._answer is None or self._answer.done():
+            return
+        try:
+            if not self._head:
+                end = self._data.find(END_OF_HEAD)
+                if end < 0:
+                    return
+                self._head = self._data[: end + len(END_OF_HEAD)].decode("latin-1").lower()
+            if _is_whole(self._data, self._head):
+                if "\r\nconnection: close\r\n" in self._head:
+                    self._transport.close()
+                self._answer.set_result(_answer(self._head))
+        except ValueError as error:
+            self._answer.set_exception(error)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(EOFError() if self._data else ConnectionResetError())
+        if not self._lost.done():
+            self._lost.set_result(None)
 
 
 def server_timing(header: str) -> dict[str, float]:
@@ -133,15 +188,26 @@ def server_timing(header: str) -> dict[str, float]:
     return {name: float(value) for name, value in found}
 
 
-async def _read_body(reader: asyncio.StreamReader, head: str) -> None:
+def _answer(head: str) -> Answer:
+    retry = bool(_header(head, "retry-after"))
+    return Answer(_status(head), "", server_timing(_header(head, "server-timing")), retry)
+
+
+def _is_whole(data: bytearray, head: str) -> bool:
+    """Whether the body is all there; ValueError for a length that is not told."""
+    at = len(head)
     if length := _header(head, "content-length"):
-        await reader.readexactly(int(length))
-    elif "chunked" in _header(head, "transfer-encoding"):
-        while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-            await reader.readexactly(size + 2)
-        await reader.readuntil(b"\r\n")
-    elif _status(head) != 204:
+        return len(data) >= at + int(length)
+    if "chunked" in _header(head, "transfer-encoding"):
+        while (end := data.find(b"\r\n", at)) >= 0:
+            size = int(data[at:end].split(b";")[0], 16)
+            at = end + 2 + size + 2
+            if not size:
+                return len(data) >= at
+        return False
+    if _status(head) != 204:
         raise ValueError("an answer of unknown length")
+    return True
 
 
 def _status(head: str) -> int:
@@ -151,5 +217,5 @@ def _status(head: str) -> int:
 
 
 def _header(head: str, name: str) -> str:
-    found = re.search(rf"\r\n{name}:\s*([^\r]*)", head)
-    return found[1] if found else ""
+    _, found, rest = head.partition(f"\r\n{name}:")
+    return rest.partition("\r\n")[0].strip() if found else ""

@@ -26,11 +26,13 @@ class Answer:
     """What came back. status: HTTP's, or 0 without an answer, and `fault` says why.
 
     timings: queue, engine, encode and total in ms and batch, where the service tells them
+    retry_after: whether it says when to ask again
     """
 
     status: int
     fault: str = ""
     timings: dict[str, float] = field(default_factory=dict)
+    retry_after: bool = False
 
     @property
     def good(self) -> bool:

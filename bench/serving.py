@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from bench.arrivals import poisson
 from bench.bare_engine import BareEngine
-from bench.http_load import Load, Outcome
+from bench.http_client import HttpCaller, Target
+from bench.load import Ask, Run, closed_loop, open_loop
 from bench.machine import cores, load_average
 from bench.queueing import floor_ms
 from bench.running import Running, running
@@ -29,6 +33,7 @@ from bench.service import HOST
 from bench.stats import percentile
 
 DEADLINE_MS = 1000
+TIMEOUT_S = 60.0
 BODY: dict[str, object] = {"prompt": "red apple", "seed": 7}
 VERSUS_LOADS = (0.25, 0.5, 0.8)
 
@@ -49,12 +54,12 @@ class Setting:
         """Requests per second that the engine alone could draw."""
         return self.engine.per_second / self.count
 
-    def load(self, **headers: str) -> Load:
+    def caller(self, **headers: str) -> AbstractAsyncContextManager[HttpCaller]:
         """Make a client of the service."""
-        return Load(HOST, self.service.port, self.body, **headers)
+        return calling(self.service, self.body, **headers)
 
     def floor_ms(self, per_second: float, requests: int) -> list[float]:
-        """Simulate what waiting costs alone, with the very arrivals of `Load.poisson`."""
+        """Simulate what waiting costs alone, with the very arrivals of a part."""
         engine = self.engine
         return floor_ms(
             poisson(per_second, requests).tolist(),
@@ -94,19 +99,16 @@ async def overhead(setting: Setting) -> None:
 
     /livez does nothing, so its time is that of HTTP and of this machine's other work.
     """
-    port = setting.service.port
-    load, empty = Load(HOST, port, BODY), Load(HOST, port, None)
     bare: list[float] = []
     asked: list[float] = []
     nothing: list[float] = []
     end = time.perf_counter() + setting.seconds
-    while time.perf_counter() < end:
-        bare += [1e3 * setting.engine.timed_call(1) for _ in range(10)]
-        for _ in range(10):
-            asked.append((await load.ask()).latency_ms)
-            nothing.append((await empty.ask()).latency_ms)
-    load.close()
-    empty.close()
+    async with calling(setting.service, BODY) as caller, calling(setting.service) as empty:
+        while time.perf_counter() < end:
+            bare += [1e3 * setting.engine.timed_call(1) for _ in range(10)]
+            for _ in range(10):
+                asked.append(await timed(caller))
+                nothing.append(await timed(empty))
     bare_ms, asked_ms = percentile(bare, 50), percentile(asked, 50)
     told = f"p50 {asked_ms:.2f} ms, engine alone {bare_ms:.2f} ms, {len(asked)} requests"
     print(f"one caller: {told}")
@@ -116,92 +118,110 @@ async def overhead(setting: Setting) -> None:
 
 async def saturation(setting: Setting) -> None:
     """Let many callers ask without a pause."""
-    load = setting.load()
     callers = -(-4 * setting.engine.best_batch * setting.engine.workers // setting.count)
-    began = time.perf_counter()
-    with Costs(setting.service) as costs:
-        outcomes = await load.callers(max(callers, 4), setting.seconds)
-    reached = good(outcomes) / (time.perf_counter() - began) / setting.capacity
-    load.close()
-    tell(f"{callers} callers", outcomes)
-    print(f"  {costs.of(len(outcomes))}")
+    async with setting.caller() as caller:
+        with Costs(setting.service) as costs:
+            run = await closed_loop(caller.ask, callers=max(callers, 4), seconds=setting.seconds)
+    tell(f"{callers} callers", run)
+    print(f"  {costs.of(run)}")
+    reached = len(run.good) / run.seconds / setting.capacity
     verdict("  of the engine's best throughput", 100 * reached, "%", at_least=90)
 
 
 async def steady(setting: Setting) -> None:
     """Ask at random times for 80% of what the engine can draw."""
-    load, rate = setting.load(), 0.8 * setting.capacity
-    with Costs(setting.service) as costs:
-        outcomes = await load.poisson(rate, setting.requests)
-    load.close()
-    tell(f"open loop at 80%, {len(outcomes)} requests of {setting.count}", outcomes)
+    rate = 0.8 * setting.capacity
+    async with setting.caller() as caller:
+        with Costs(setting.service) as costs:
+            run = await open_loop(caller.ask, poisson(rate, setting.requests))
+    tell(f"open loop at 80%, {len(run.outcomes)} requests of {setting.count}", run)
     floor = setting.floor_ms(rate, setting.requests)
-    print(f"  the queue's floor: {percentiles(floor)}; {costs.of(len(outcomes))}")
-    verdict("  p99", percentile(times(outcomes, 200), 99), "ms", at_most=100)
-    verdict("  errors", len(outcomes) - good(outcomes), "", at_most=0)
+    print(f"  the queue's floor: {percentiles(floor)}; {costs.of(run)}")
+    verdict("  p99", percentile(times(run, 200), 99), "ms", at_most=100)
+    verdict("  errors", len(run.outcomes) - len(run.good), "", at_most=0)
 
 
 async def overload(setting: Setting) -> None:
     """Ask for three times what the engine can draw, each within a deadline."""
-    load, capacity = setting.load(X_Deadline_Ms=str(DEADLINE_MS)), setting.capacity
-    began = time.perf_counter()
-    with Costs(setting.service) as costs:
-        outcomes = await load.poisson(3 * capacity, int(3 * capacity * setting.seconds))
-    load.close()
-    length = max(outcome.ended for outcome in outcomes) - began
-    in_time = [ms for ms in times(outcomes, 200) if ms <= DEADLINE_MS]
-    refused = [outcome for outcome in outcomes if outcome.status != 200]
-    tell(f"open loop at 300%, deadline {DEADLINE_MS} ms", outcomes)
-    print(f"  {costs.of(len(outcomes))}")
-    verdict("  goodput of capacity", 100 * len(in_time) / length / capacity, "%", at_least=90)
-    verdict("  p99 of accepted", percentile(times(outcomes, 200), 99), "ms", at_most=DEADLINE_MS)
-    told = sum(outcome.status == 429 and outcome.retry_after for outcome in refused)
+    capacity = setting.capacity
+    due = poisson(3 * capacity, int(3 * capacity * setting.seconds))
+    async with setting.caller(**{"X-Deadline-Ms": str(DEADLINE_MS)}) as caller:
+        with Costs(setting.service) as costs:
+            run = await open_loop(caller.ask, due)
+    in_time = [ms for ms in times(run, 200) if ms <= DEADLINE_MS]
+    refused = [outcome.answer for outcome in run.outcomes if not outcome.answer.good]
+    tell(f"open loop at 300%, deadline {DEADLINE_MS} ms", run)
+    print(f"  {costs.of(run)}")
+    goodput = len(in_time) / run.seconds / capacity
+    verdict("  goodput of capacity", 100 * goodput, "%", at_least=90)
+    verdict("  p99 of accepted", percentile(times(run, 200), 99), "ms", at_most=DEADLINE_MS)
+    told = sum(answer.status == 429 and answer.retry_after for answer in refused)
     verdict("  refusals that are not 429 with Retry-After", len(refused) - told, "", at_most=0)
-    verdict("  p99 of refusals", percentile(times(outcomes, 429), 99), "ms", at_most=100)
+    verdict("  p99 of refusals", percentile(times(run, 429), 99), "ms", at_most=100)
 
 
 async def versus(setting: Setting) -> None:
     """Ask this service and the same generator behind BentoML's batching, by turns."""
     command = ("bench.bentoml_batching", "--engine", setting.engine.name)
+    seconds = setting.seconds
     with running(*command) as other:
         services = {"sidestep": setting.service, "BentoML": other}
         for service in services.values():  # its batcher learns from the first batches
-            await Load(HOST, service.port, BODY).callers(8, 2)
-        await _versus(services, "one caller", lambda load: load.callers(1, setting.seconds))
+            async with calling(service, BODY) as caller:
+                await closed_loop(caller.ask, callers=8, seconds=2)
+        await _versus(services, "one caller", partial(closed_loop, callers=1, seconds=seconds))
         for share in VERSUS_LOADS:
             rate = share * setting.engine.per_second
-            count = int(rate * setting.seconds)
-            ask = lambda load, rate=rate, count=count: load.poisson(rate, count)  # noqa: E731
-            await _versus(services, f"{share:.0%} of capacity", ask)
-            floor = replace(setting, count=1).floor_ms(rate, count)
+            due = poisson(rate, int(rate * seconds))
+            await _versus(services, f"{share:.0%} of capacity", partial(open_loop, due=due))
+            floor = replace(setting, count=1).floor_ms(rate, len(due))
             print(f"  {'floor':10} {percentiles(floor)}")
-        await _versus(services, "32 callers", lambda load: load.callers(32, setting.seconds))
+        await _versus(services, "32 callers", partial(closed_loop, callers=32, seconds=seconds))
 
 
 async def _versus(
-    services: dict[str, Running], name: str, ask: Callable[[Load], Awaitable[list[Outcome]]]
+    services: dict[str, Running], name: str, load: Callable[[Ask], Awaitable[Run]]
 ) -> None:
     print(f"{name}:")
     for service_name, service in services.items():
-        load, began = Load(HOST, service.port, BODY), time.perf_counter()
-        outcomes = await ask(load)
-        rate = good(outcomes) / (time.perf_counter() - began)
-        load.close()
-        errors = len(outcomes) - good(outcomes)
-        told = f"{percentiles(times(outcomes, 200))}, {rate:.0f} pictures/s, {errors} errors"
+        async with calling(service, BODY) as caller:
+            run = await load(caller.ask)
+        rate, errors = len(run.good) / run.seconds, len(run.outcomes) - len(run.good)
+        told = f"{percentiles(times(run, 200))}, {rate:.0f} pictures/s, {errors} errors"
         print(f"  {service_name:10} {told}", flush=True)
 
 
 async def soak(setting: Setting) -> None:
     """Send many requests and look at the service's memory meanwhile."""
-    load, answers = setting.load(), Counter[int]()
-    while answers.total() < setting.requests:
-        outcomes = await load.callers(32, 3600, most=setting.requests // 10)
-        answers.update(outcome.status for outcome in outcomes)
-        held = f"{setting.service.memory_mib():.1f} MiB"
-        print(f"  {answers.total():6} requests: {held}, answers {dict(answers)}", flush=True)
-    load.close()
-    verdict("  errors", answers.total() - answers[200], "", at_most=0)
+    answers = Counter[str]()
+    async with setting.caller() as caller:
+        while answers.total() < setting.requests:
+            tenth = setting.requests // 10
+            run = await closed_loop(caller.ask, callers=32, seconds=3600, count=tenth)
+            answers.update(run.codes)
+            held = f"{setting.service.memory_mib():.1f} MiB"
+            print(f"  {answers.total():6} requests: {held}, answers {dict(answers)}", flush=True)
+    verdict("  errors", answers.total() - answers["200"], "", at_most=0)
+
+
+async def timed(caller: HttpCaller) -> float:
+    """Ask once; the milliseconds until the answer was there."""
+    began = time.perf_counter()
+    await caller.ask()
+    return 1e3 * (time.perf_counter() - began)
+
+
+@asynccontextmanager
+async def calling(
+    service: Running, body: dict[str, object] | None = None, **headers: str
+) -> AsyncIterator[HttpCaller]:
+    """Give a client of `POST /generate` with this body, or of `GET /livez` without one."""
+    target = Target(HOST, service.port, "/generate" if body else "/livez")
+    caller = HttpCaller(target, [json.dumps(body).encode() if body else b""], headers, TIMEOUT_S)
+    try:
+        yield caller
+    finally:
+        await caller.close()
 
 
 class Costs:
@@ -223,23 +243,18 @@ class Costs:
         self._client_s = time.process_time() - self._client_s
         self._service_s = self._service.cpu_s() - self._service_s
 
-    def of(self, requests: int) -> str:
+    def of(self, run: Run) -> str:
         """Tell the costs of each request, and how much of one core was in use."""
         parts = []
         for name, spent_s in (("service", self._service_s), ("client", self._client_s)):
-            each_ms, share = 1e3 * spent_s / requests, spent_s / self._length_s
+            each_ms, share = 1e3 * spent_s / len(run.outcomes), spent_s / self._length_s
             parts.append(f"{name} {each_ms:.2f} ms a request ({share:.0%} of a core)")
         return "CPU: " + ", ".join(parts)
 
 
-def good(outcomes: Sequence[Outcome]) -> int:
-    """Count what was answered with pictures."""
-    return sum(outcome.status == 200 for outcome in outcomes)
-
-
-def times(outcomes: Sequence[Outcome], status: int) -> list[float]:
+def times(run: Run, status: int) -> list[float]:
     """List the latencies of one status."""
-    return [outcome.latency_ms for outcome in outcomes if outcome.status == status]
+    return [outcome.latency_ms for outcome in run.outcomes if outcome.answer.status == status]
 
 
 def percentiles(latencies: Sequence[float]) -> str:
@@ -247,11 +262,10 @@ def percentiles(latencies: Sequence[float]) -> str:
     return ", ".join(f"p{p} {percentile(latencies, p):.1f} ms" for p in (50, 90, 99))
 
 
-def tell(name: str, outcomes: Sequence[Outcome]) -> None:
+def tell(name: str, run: Run) -> None:
     """Print what became of the requests, and how late the client sent them."""
-    statuses = dict(Counter(outcome.status for outcome in outcomes))
-    late_ms = percentile([outcome.late_ms for outcome in outcomes], 99)
-    print(f"{name}: answers {statuses}, of 200: {percentiles(times(outcomes, 200))}")
+    late_ms = percentile(run.lateness_ms, 99)
+    print(f"{name}: answers {run.codes}, of 200: {percentiles(times(run, 200))}")
     print(f"  the client sent within {late_ms:.1f} ms of when it was due (p99)")
 
 

@@ -1,9 +1,10 @@
-"""A judge that learns twelve small pictures in seconds, and a loop whose time is not a clock's."""
+"""A judge that learns twelve small pictures in seconds, a loop with its own time, a raw server."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bench.http_client import Target
 from bench.quality.judge_data import Labelled
 from bench.quality.judge_training import JudgeOptions, train_judge
 
@@ -99,3 +101,45 @@ def virtually() -> Callable[[Coroutine[Any, Any, Any]], Any]:
             return runner.run(coroutine)
 
     return run
+
+
+class RawServer:
+    """Sends the bytes of `answer(i)` for request i of all connections; None closes one."""
+
+    def __init__(self, answer: Callable[[int], Awaitable[bytes | None]]) -> None:
+        self.asked = self.connections = 0
+        self.target = Target("127.0.0.1", 0, "/draw")
+        self._answer = answer
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+                await reader.readexactly(length)
+                number, self.asked = self.asked, self.asked + 1
+                if (data := await self._answer(number)) is None:
+                    break
+                for start in range(0, len(data), 16):  # in pieces, as a network may
+                    writer.write(data[start : start + 16])
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def _raw_server(
+    answer: Callable[[int], Awaitable[bytes | None]],
+) -> AsyncIterator[RawServer]:
+    raw = RawServer(answer)
+    async with await asyncio.start_server(raw, "127.0.0.1", 0) as listening:
+        raw.target = Target("127.0.0.1", listening.sockets[0].getsockname()[1], "/draw")
+        yield raw
+
+
+@pytest.fixture
+def raw_server() -> Callable[..., Any]:
+    """A server that sends what it is told, as `async with raw_server(answer) as server`."""
+    return _raw_server

@@ -1,23 +1,32 @@
-"""Connections on which no whole request arrives are closed, so that idlers cannot use all up."""
+"""Connections on which no whole request arrives are closed, so that idlers cannot use all up.
+
+httptools, which parses heads, sets no bound to their time or length.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from serve.errors import SlowClient, answer, translate
+from serve.errors import HeadersTooLarge, MalformedRequest, SlowClient, answer, translate
+from sidestep.errors import SidestepError
+
+HEAD_LIMIT = 64 * 1024  # bytes; what a request may have is less, and is told by the guards
 
 
 class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     """uvicorn's protocol, for as long as the head of a request arrives within `receive_s`.
 
     From the connection's beginning or the last answer on; uvicorn's own keep-alive timer ends when
-    the first byte comes. What a client still sends of a body that was refused does not count.
+    the first byte comes. What a client still sends of a body that was refused does not count. A
+    head of more than HEAD_LIMIT is not waited for.
     """
 
     receive_s = 10.0
+    _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
     _answered: Any = None
 
@@ -32,10 +41,15 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        """Wait no more once a request is under way."""
+        """Wait no more once a request is under way, or one whose head never ends."""
         super().data_received(data)
         if self.cycle is not self._answered:
             self._rest()
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_LIMIT and not self.transport.is_closing():
+            self._refuse(HeadersTooLarge(f"the headers must be at most {HEAD_LIMIT:,} bytes"))
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request."""
@@ -43,6 +57,10 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().on_response_complete()
         if self.cycle is self._answered:
             self._wait()
+
+    def send_400_response(self, message: str) -> None:
+        """Refuse what is not HTTP as everything else is refused."""
+        self._refuse(MalformedRequest("the request is not HTTP, or its method is unknown"))
 
     def _wait(self) -> None:
         self._rest()
@@ -58,10 +76,15 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         if self.transport.get_protocol() is not self:  # it speaks WebSocket now
             return
         if self.cycle is None and not self.transport.is_closing():
-            told = answer(translate(SlowClient("the request did not arrive in time")))
-            head = "".join(
-                f"{name.decode()}: {value.decode()}\r\n" for name, value in told.raw_headers
-            )
-            text = f"HTTP/1.1 408 Request Timeout\r\n{head}\r\n".encode() + bytes(told.body)
-            self.transport.write(text)
+            self._refuse(SlowClient("the request did not arrive in time"))
+        self.transport.close()
+
+    def _refuse(self, error: SidestepError) -> None:
+        """Answer before there is a request, and close."""
+        told = answer(translate(error))
+        told.headers["Connection"] = "close"
+        status = HTTPStatus(told.status_code)
+        lines = [f"HTTP/1.1 {status} {status.phrase}"]
+        lines += [f"{name.decode()}: {value.decode()}" for name, value in told.raw_headers]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + bytes(told.body))
         self.transport.close()

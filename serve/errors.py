@@ -57,6 +57,12 @@ class ModelNotFound(InvalidRequest):
     code = "model_not_found"
 
 
+class MalformedRequest(InvalidRequest):
+    """What arrived is not HTTP, or has a method that HTTP does not know."""
+
+    code = "malformed_request"
+
+
 class HeadersTooLarge(InvalidRequest):
     """The request's headers are larger than the service takes."""
 
@@ -94,6 +100,7 @@ STATUSES: tuple[tuple[type[SidestepError], int], ...] = (
     (RequestTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnsupportedMediaType, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (MalformedBody, HTTPStatus.BAD_REQUEST),
+    (MalformedRequest, HTTPStatus.BAD_REQUEST),
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY),
     (InvalidModel, HTTPStatus.CONFLICT),
     (Superseded, HTTPStatus.CONFLICT),

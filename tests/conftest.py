@@ -158,7 +158,16 @@ def make_generator(tokenizer: PromptTokenizer) -> Callable[[FakeEngine], Generat
 def _listening(app: FastAPI) -> Iterator[str]:
     import uvicorn
 
-    config = uvicorn.Config(app, port=0, log_level="error", timeout_graceful_shutdown=1, ws="none")
+    from serve.connections import PatientProtocol
+
+    config = uvicorn.Config(
+        app,
+        port=0,
+        http=PatientProtocol,
+        ws="none",
+        log_level="error",
+        timeout_graceful_shutdown=1,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

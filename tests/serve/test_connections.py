@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from serve.app import create_app
-from serve.connections import PatientProtocol
+from serve.connections import HEAD_LIMIT, PatientProtocol
 from serve.settings import Settings
 from sidestep.engines.fake import FakeEngine
 from sidestep.generator import Generator
@@ -71,6 +71,30 @@ def test_a_head_that_comes_byte_by_byte(address: tuple[str, int]) -> None:
         else:
             pytest.fail("nobody ended the connection")
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"])
+def test_a_head_without_end(address: tuple[str, int], before: bytes) -> None:
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(before)
+        if before:
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"GET /livez HTTP/1.1\r\nX-Long: ")
+        sent = 0
+        try:
+            while sent < 10_000_000:
+                sent += connection.send(b"x" * 4096)
+            pytest.fail("ten million bytes of a header were taken")
+        except ConnectionError:
+            pass
+
+
+def test_a_head_that_is_too_long_is_told(address: tuple[str, int]) -> None:
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nX-Long: " + b"x" * HEAD_LIMIT)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert b'"code": "headers_too_large"' in answer
 
 
 def test_what_is_drawn_may_take_longer(address: tuple[str, int]) -> None:

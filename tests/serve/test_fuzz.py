@@ -212,4 +212,5 @@ def test_what_is_no_http_ends_the_connection(url: str, sent: bytes) -> None:
         connection.shutdown(socket.SHUT_WR)
         answer = connection.recv(1000)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
+    assert not answer or b'"error": {"code": "' in answer
     assert httpx.get(f"{url}/readyz", timeout=TIMEOUT_S).status_code == 200

@@ -65,12 +65,12 @@ def test_labels_are_route_templates(http: httpx.Client, read: Read) -> None:
 
     for path in ("/nope/0", "/v1/models/0", "/ui/config", "/docs/static/0"):
         http.get(path)
-    http.request("BREW", "/nope")
+    http.request("PROPFIND", "/nope")
     known, unknown = series(), read("sidestep_http_requests_total", route="other", method="GET")
     for i in range(1, 30):
         for path in (f"/nope/{i}", f"/v1/models/{i}", f"/ui/{i}", f"/docs/static/{i}"):
             http.get(path)
-        http.request(f"BREW{i}", "/nope")
+        http.request("PROPFIND", "/nope")
     assert series() <= known + 1  # /ui answers unknown files with a status of its own
     labels: dict[str, Any] = {"route": "/v1/models/{model}", "method": "GET", "status": "404"}
     assert read("sidestep_http_requests_total", **labels) == 30

@@ -71,10 +71,19 @@ def test_the_service_is_killed_in_parts(
         wait_until(ready)
         (worker,) = psutil.Process(process.pid).children()
         asked = [pool.submit(ask, number) for number in range(8)]
-        wait_until(lambda: queued(url, headers) >= 32)
+        accepted = 0.0
+
+        def enough() -> bool:
+            nonlocal accepted
+            accepted = queued(url, headers)
+            return accepted >= 32
+
+        wait_until(enough)
         process.kill()
         process.wait(LONG_S)
-        assert [one.result() for one in asked] == [200] * 8, "what was accepted is finished"
+        answers_now = [one.result() for one in asked]
+        assert set(answers_now) <= {None, 200}
+        assert 16 * answers_now.count(200) >= accepted, "what was accepted is finished"
         worker.wait(LONG_S)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

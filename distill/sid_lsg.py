@@ -1,4 +1,4 @@
-"""SiD-LSG: distil a teacher into a one-step generator (Zhou et al., 2024, Algorithm 1).
+"""SiD-LSG: distil a teacher into a one- or few-step generator (Zhou et al., 2024, Algorithm 1).
 
 theta: the generator   psi: the fake score   phi: the teacher, frozen
 """
@@ -16,8 +16,9 @@ from diffusers import UNet2DConditionModel
 
 from distill import ema
 from distill.checkpoints import Checkpoint
+from distill.few_steps import several_steps
 from distill.interrupts import stop_requests
-from distill.losses import Network, fake_score_losses, generator_losses, one_step
+from distill.losses import Network, fake_score_losses, generator_losses
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS
 from distill.processes import current
@@ -62,7 +63,7 @@ class Distillation:
         """Copy `teacher`, which is left as it is, to the device of `texts`."""
         device = texts.null_text.device
         self.options, self.schedule, self.guidance = options, schedule, options.guidance
-        self.samples = Samples(texts, _latent_shape(teacher), options.seed)
+        self.samples = Samples(texts, _latent_shape(teacher), options.seed, schedule.steps)
         self.passes = current().passes(options.batch, options.per_device_batch)
         self.theta = Trained(prepare(_trainable(teacher, device), options), options, clip=True)
         self.psi = Trained(prepare(_trainable(teacher, device), options), options)
@@ -90,7 +91,7 @@ class Distillation:
         for rows in passes:
             draw = samples.draw("fake", step, rows, empty=empty)
             with torch.no_grad():
-                x_g = one_step(theta, schedule, draw.z, draw.text)
+                x_g = several_steps(theta, schedule, draw.z, draw.text)
             losses = fake_score_losses(psi, schedule, samples.noisy(draw, x_g), guidance)
             psi.backward(losses.mean() / len(passes), last=rows is passes[-1])
             self.tally.add("fake", losses)
@@ -100,7 +101,7 @@ class Distillation:
         with psi.frozen():
             for rows in passes:
                 draw = samples.draw("generator", step, rows)
-                x_g = one_step(theta, schedule, draw.z, draw.text)
+                x_g = several_steps(theta, schedule, draw.z, draw.text)
                 batch = samples.noisy(draw, x_g)
                 losses = generator_losses(psi, self.phi, schedule, batch, guidance)
                 theta.backward(losses.mean() / len(passes), last=rows is passes[-1])
@@ -134,7 +135,7 @@ def distil(
     """
     work = Distillation(teacher, texts, schedule, options)
     state = _checkpoint(work, run)
-    watched = work.samples.draw("watch", 0, WATCHED)
+    watched = work.samples.draw("watch", 0, WATCHED, schedule.steps)
     watch = Watch(schedule, work.samples.noisy(watched, watched.z), options.guidance)
     progress = Progress(
         run.folder,

@@ -128,8 +128,8 @@ class Generator:
         return pictures
 
     def noise(self, seeds: Sequence[int]) -> NDArray[np.float32]:
-        """Draw the latent noise [B, 4, h, w] of these seeds."""
-        return latent_noise(seeds, self.engine.spec.latent_shape)
+        """Draw the noise of these seeds: [B, 4, h, w], or [B, steps, 4, h, w] for several steps."""
+        return latent_noise(seeds, self.engine.spec.noise_shape)
 
     def picture(
         self,

@@ -105,6 +105,9 @@ def _start(
 ) -> tuple[list[Contender], list[dict[str, str]]]:
     contenders, absent = [], []
     for entry in entries:
+        if task.noise.ndim > 4 and not entry.is_ours:
+            absent.append({"name": entry.kind, "why": "it draws in one step, the model in several"})
+            continue
         plan.tell(f"open {entry.kind}")
         contender = running.enter_context(Contender(entry))
         try:

@@ -20,16 +20,16 @@ def several_steps(generator: Network, schedule: NoiseSchedule, z: Tensor, text: 
         x_g = f_theta(sigma_{t_0} z_0, t_0, c)
         x_g = f_theta(a_{t_j} x_g + sigma_{t_j} z_j, t_j, c),  j = 1 ... k - 1
 
-    Gradients reach the weights in the last of these evaluations alone.
+    Gradients reach the last of these evaluations and its z alone.
     """
     k = z.shape[1]
     if k == 1:
         return one_step(generator, schedule, z[:, 0], text)
     with torch.no_grad():
         x_g = several_steps(generator, schedule, z[:, :-1], text)
-        t = torch.full((len(z),), schedule.timesteps[k - 1], dtype=torch.int64, device=z.device)
-        a, sigma = coefficients(schedule, t)
-        x_t = a * x_g + sigma * z[:, -1]
+    t = torch.full((len(z),), schedule.timesteps[k - 1], dtype=torch.int64, device=z.device)
+    a, sigma = coefficients(schedule, t)
+    x_t = a * x_g + sigma * z[:, -1]
     return to_x0(generator(x_t, t, text).float(), schedule, x_t, t)
 
 

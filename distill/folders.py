@@ -117,8 +117,8 @@ def write_student_scheduler(out: Path, schedule: NoiseSchedule) -> None:
 
     A pipeline opened on the folder then draws our picture with `num_inference_steps=1,
     guidance_scale=1`. Several steps need `timesteps=[625, 312]` (`NoiseSchedule.timesteps`) and
-    `latents`, the first noise times sigma_init: LCM's scheduler is the only one of diffusers' that
-    puts x_g under fresh noise, and it begins from latents of unit variance.
+    `latents`, the first noise times sigma_init: LCM's scheduler puts x_g under fresh noise as our
+    steps do, but it begins from latents of unit variance.
     """
     count = schedule.init_timestep + 1
     shared = {

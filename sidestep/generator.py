@@ -89,7 +89,7 @@ class Generator:
     def info(self) -> ModelInfo:
         """What a caller may know of this model."""
         spec = self.engine.spec
-        told = (self.examples, self.styles, self.limits)
+        told = (self.examples, self.styles, self.limits, spec.steps)
         return ModelInfo(self.name, spec.image_size, spec.weights, spec.name, *told)
 
     def __call__(

@@ -139,11 +139,15 @@ def generator_losses(
     schedule: NoiseSchedule,
     batch: NoisyBatch,
     guidance: Guidance,
+    *,
+    adversarial: Tensor | None = None,
 ) -> Tensor:
     """(y_real - y_fake)^T [(y_real - x_g) - alpha (y_real - y_fake)] / omega of each picture, [B].
 
     Equations 8 and 9: y_real = f_phi,kappa4(x_t), y_fake = f_psi,kappa2(x_t) in the first factor
     and f_psi,kappa3(x_t) in the second; omega = mean |x_g - y_real| per image, without gradient.
+    adversarial: weighted losses [B]; half of the above plus C H W / omega of these are returned
+        then, as SiDA does (`distill.adversarial`)
     Gradients flow through x_g, y_fake and y_real: freeze the two networks' own weights, not this
     graph.
     """
@@ -153,4 +157,7 @@ def generator_losses(
     y_fake2, y_fake3, y_real = (to_x0(p, schedule, x_t, t) for p in (outer, inner, real))
     omega = (x_g - y_real).detach().abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-5)
     products = (y_real - y_fake2) * ((y_real - x_g) - guidance.alpha * (y_real - y_fake3))
-    return (products / omega).sum((1, 2, 3))
+    distilled = (products / omega).sum((1, 2, 3))
+    if adversarial is None:
+        return distilled
+    return 0.5 * distilled + x_g[0].numel() / omega[:, 0, 0, 0] * adversarial

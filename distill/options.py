@@ -19,6 +19,7 @@ FREE = (
     "compile",
     "parallel",
     "text_cache_gib",
+    "real_images",  # a run belongs to their latents instead
     "checkpoint_every",
     "keep_checkpoints",
 )
@@ -58,6 +59,12 @@ class DistillOptions:
         "bf16",
         "bf16 and fp16 keep fp32 weights; fp16-weights is the paper's fp16; fp32 is exact.",
         choices=("fp32", "bf16", "fp16", "fp16-weights"),
+    )
+    real_images: str = setting(
+        "", "Folder of pictures, without captions, for an adversarial term beside the loss (SiDA)."
+    )
+    adversarial_weight: float = setting(
+        1e-3, "Of the generator's adversarial term, where there are --real-images.", at_least=0.0
     )
     recompute: bool = setting(False, "Save memory: compute activations again in backward passes.")
     compile: bool = setting(False, "Compile the networks with torch.compile first.")

@@ -13,16 +13,19 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from torch import Tensor
 
 from distill import ema
+from distill.adversarial import adversarial_losses, discriminator_losses
 from distill.checkpoints import Checkpoint
 from distill.few_steps import several_steps
 from distill.interrupts import stop_requests
-from distill.losses import Network, fake_score_losses, generator_losses
+from distill.losses import Network, NoisyBatch, fake_score_losses, generator_losses
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS
 from distill.processes import current
 from distill.progress import Progress
+from distill.real_pictures import RealLatents
 from distill.samples import Samples
 from distill.shards import whole_unet
 from distill.tally import Tally
@@ -59,10 +62,15 @@ class Distillation:
         texts: Texts,
         schedule: NoiseSchedule,
         options: DistillOptions,
+        real: RealLatents | None = None,
     ) -> None:
-        """Copy `teacher`, which is left as it is, to the device of `texts`."""
+        """Copy `teacher`, which is left as it is, to the device of `texts`.
+
+        real: switches the adversarial term on
+        """
         device = texts.null_text.device
         self.options, self.schedule, self.guidance = options, schedule, options.guidance
+        self.real = real
         self.samples = Samples(texts, _latent_shape(teacher), options.seed, schedule.steps)
         self.passes = current().passes(options.batch, options.per_device_batch)
         self.theta = Trained(prepare(_trainable(teacher, device), options), options, clip=True)
@@ -92,9 +100,15 @@ class Distillation:
             draw = samples.draw("fake", step, rows, empty=empty)
             with torch.no_grad():
                 x_g = several_steps(theta, schedule, draw.z, draw.text)
-            losses = fake_score_losses(psi, schedule, samples.noisy(draw, x_g), guidance)
-            psi.backward(losses.mean() / len(passes), last=rows is passes[-1])
+            batch = samples.noisy(draw, x_g)
+            losses = fake_score_losses(psi, schedule, batch, guidance)
             self.tally.add("fake", losses)
+            if self.real is not None:  # its encoder learns to tell them from real ones, too
+                real, noise = self.real.draw(step, rows)
+                judged = discriminator_losses(psi.critic, schedule, batch, real, noise)
+                self.tally.add("discriminator", judged, elements=1)
+                losses = losses + judged
+            psi.backward(losses.mean() / len(passes), last=rows is passes[-1])
         psi.update()
 
         # The generator moves to where teacher and fake score agree (equations 8 and 9).
@@ -103,7 +117,9 @@ class Distillation:
                 draw = samples.draw("generator", step, rows)
                 x_g = several_steps(theta, schedule, draw.z, draw.text)
                 batch = samples.noisy(draw, x_g)
-                losses = generator_losses(psi, self.phi, schedule, batch, guidance)
+                losses = generator_losses(
+                    psi, self.phi, schedule, batch, guidance, adversarial=self._adversarial(batch)
+                )
                 theta.backward(losses.mean() / len(passes), last=rows is passes[-1])
                 self.tally.add("generator", losses)
         theta.update()
@@ -118,6 +134,14 @@ class Distillation:
             )
             ema.update(self.average.unet, theta.unet, beta=beta)
 
+    def _adversarial(self, batch: NoisyBatch) -> Tensor | None:
+        """Weigh the generator's adversarial losses [B], where there are real pictures."""
+        if self.real is None:
+            return None
+        losses = adversarial_losses(self.psi.critic, self.schedule, batch)
+        self.tally.add("adversarial", losses, elements=1)
+        return self.options.adversarial_weight * losses
+
 
 def distil(
     teacher: UNet2DConditionModel,
@@ -125,15 +149,18 @@ def distil(
     schedule: NoiseSchedule,
     options: DistillOptions,
     run: Run,
+    real: RealLatents | None = None,
 ) -> UNet2DConditionModel:
     """Distil `teacher` on the device of `texts`; return the generator's average, or itself.
+
+    real: real pictures, which switch the adversarial term on
 
     Resumes from `state-*.safetensors` in the run's folder, and then ends bit for bit where an
     unbroken run ends. The teacher is left as it is.
 
     Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
     """
-    work = Distillation(teacher, texts, schedule, options)
+    work = Distillation(teacher, texts, schedule, options, real)
     state = _checkpoint(work, run)
     watched = work.samples.draw("watch", 0, WATCHED, schedule.steps)
     watch = Watch(schedule, work.samples.noisy(watched, watched.z), options.guidance)

@@ -24,6 +24,7 @@ from distill.options import DistillOptions
 from distill.precision import PRECISIONS
 from distill.processes import current, training_device
 from distill.progress import save_grid
+from distill.real_pictures import RealLatents, encode_real
 from distill.sid_lsg import Run, distil
 from distill.texts import Encode, cache_texts, hash_encoder
 from sidestep.errors import InvalidTraining
@@ -69,10 +70,13 @@ def distil_folder(
     )
     examples = tuple(p for p in EXAMPLES if p in set(prompts)) or tuple(prompts[: len(EXAMPLES)])
     identity = {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
+    real = _real(teacher, options, out, where)
+    if real is not None:
+        identity["real_images"] = real.identity
     run = Run(out, identity, _grids(teacher, schedule, encode(examples), out))
     try:
         texts = cache_texts(prompts, encode, out / "texts" / key, most_gib=options.text_cache_gib)
-        student = distil(teacher.unet, texts, schedule, options, run)
+        student = distil(teacher.unet, texts, schedule, options, run, real)
     except torch.OutOfMemoryError as error:
         raise InvalidTraining(
             f"{where} has too little memory: lower --per-device-batch, or add --recompute, "
@@ -88,7 +92,10 @@ def distil_folder(
         image_size=teacher.image_size,
         tokens=teacher.tokens,
         schedule={**teacher.schedule, "init_timestep": options.init_timestep},
-        recipe=_recipe(options, len(prompts), teacher_folder, last_step(out)),
+        recipe={
+            **_recipe(options, len(prompts), teacher_folder, last_step(out)),
+            "real_images": 0 if real is None else len(real),
+        },
         examples=examples,
         steps=options.steps,
     )
@@ -97,6 +104,20 @@ def distil_folder(
         write_student(out / "model", teacher, student, card)
     processes.wait()
     return ModelFolder.open(out / "model")
+
+
+def _real(
+    teacher: Teacher, options: DistillOptions, out: Path, device: torch.device
+) -> RealLatents | None:
+    """Encode the real pictures of the adversarial term, where it is asked for."""
+    if not options.real_images:
+        return None
+    if options.compile:
+        raise InvalidTraining("--compile and --real-images do not go together; leave one out")
+    latents = encode_real(
+        Path(options.real_images), teacher.vae, teacher.image_size, out, device=device
+    )
+    return RealLatents(latents, seed=options.seed, device=device)
 
 
 def _encoder(teacher: Teacher, options: DistillOptions, device: torch.device) -> Encode:

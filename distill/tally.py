@@ -16,9 +16,9 @@ class Tally:
         self._elements = elements
         self._sums: dict[str, Tensor] = {}  # name -> [sum of finite losses, finite, not finite]
 
-    def add(self, name: str, losses: Tensor) -> None:
-        """Add the losses [B] of one pass."""
-        losses = losses.detach().double()
+    def add(self, name: str, losses: Tensor, *, elements: int | None = None) -> None:
+        """Add the losses [B] of one pass; `elements` where they sum over others than the rest."""
+        losses = losses.detach().double() / (elements or self._elements)
         finite = losses.isfinite()
         parts = (losses.where(finite, 0.0).sum(), finite.sum(), (~finite).sum())
         sums = torch.stack([part.double() for part in parts])
@@ -33,7 +33,7 @@ class Tally:
         means, nonfinite = {}, 0.0
         for name, sums in self._sums.items():
             total, count, bad = current().total(sums).tolist()
-            means[name] = total / count / self._elements if count else float("nan")
+            means[name] = total / count if count else float("nan")
             nonfinite += bad
         self._sums = {}
         return {**means, "nonfinite": nonfinite}

@@ -55,6 +55,22 @@ class Scoring:
             sample: Tensor = self.unet(x_t, t, text.to(formats.weights)).sample
         return sample
 
+    def critic(self, x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        """Judge how real x_t looks: the channel mean of the middle block, [B, h', w'] (SiDA).
+
+        The upper half of the network is evaluated in vain: its shards and compiled code know only
+        the whole.
+        """
+        features: list[Tensor] = []
+        hook = self.unet.mid_block.register_forward_hook(
+            lambda block, arguments, output: features.append(output)
+        )
+        try:
+            self(x_t, t, text)
+        finally:
+            hook.remove()
+        return features[0].mean(1)
+
 
 class Trained(Scoring):
     """A UNet with its optimizer, Adam with beta1 = 0."""

@@ -61,6 +61,8 @@ def settings_of(kind: type, names: Collection[str] = ()) -> Callable[[Any], Any]
                 given["type"] = click.Choice(told["choices"])
             elif isinstance(field.default, bool):
                 given["is_flag"] = True
+            elif isinstance(field.default, str):
+                given["metavar"] = "DIR"
             else:
                 bounds = {"min": told["at_least"], "max": told["at_most"]}
                 ranged = click.IntRange if isinstance(field.default, int) else click.FloatRange

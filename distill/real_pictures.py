@@ -1,0 +1,123 @@
+"""Real pictures for the adversarial term: encoded once, by the teacher's autoencoder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from distill import emoji_data
+from distill.autoencoder import encode_all
+from distill.draws import generator
+from distill.processes import current
+from sidestep.errors import InvalidTraining
+from sidestep.files import atomic_path
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+BATCH = 64
+
+
+class RealLatents:
+    """Scaled latents [N, 4, h, w] of real pictures."""
+
+    def __init__(self, latents: Tensor, *, seed: int, device: torch.device) -> None:
+        """Take the latents; `device` is where samples go."""
+        self._latents, self._seed, self._device = latents, seed, device
+
+    def __len__(self) -> int:
+        return len(self._latents)
+
+    @property
+    def identity(self) -> str:
+        """Hash the latents; 16 hexadecimal digits."""
+        return hashlib.sha256(self._latents.numpy().tobytes()).hexdigest()[:16]
+
+    def draw(self, step: int, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Draw latents and noise [B, 4, h, w], each from (seed, step, its index) alone."""
+        latents, noise = [], []
+        for index in indices:
+            source = generator(self._seed, "real", step, index)
+            chosen = int(torch.randint(len(self._latents), (), generator=source))
+            latents.append(self._latents[chosen])
+            noise.append(torch.randn(self._latents.shape[1:], generator=source))
+        return torch.stack(latents).to(self._device), torch.stack(noise).to(self._device)
+
+
+def encode_real(
+    folder: Path, vae: AutoencoderKL, size: tuple[int, int], out: Path, *, device: torch.device
+) -> Tensor:
+    """Encode all pictures of a folder, or of an emoji data set, into a file in `out`; map that.
+
+    size: (H, W) in pixels; pictures are cropped at the centre and resized to it. What was encoded
+    before is not encoded again. Returns scaled latents [N, 4, h, w].
+    Raises InvalidTraining for a folder without pictures, or naming one that is damaged.
+    """
+    pictures = _Pictures(folder, size)
+    path = out / f"real-{pictures.key}.safetensors"
+    if current().writes and not path.exists():
+        latents = []
+        for start in tqdm(range(0, len(pictures), BATCH), "real pictures", unit="batch"):
+            rows = torch.from_numpy(pictures.read(slice(start, start + BATCH)))
+            latents.append(encode_all(vae.to(device), rows, device=str(device)))
+        scaled = torch.cat(latents) * vae.config.scaling_factor
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            save_file({"latents": scaled.contiguous()}, temporary)
+    current().wait()
+    try:
+        with safe_open(path, framework="pt") as file:
+            mapped: Tensor = file.get_tensor("latents")
+    except SafetensorError as error:
+        raise InvalidTraining(f"{path} is damaged ({error}); delete it") from error
+    return mapped
+
+
+class _Pictures:
+    """The pictures of a folder: files, or the arrays of an emoji data set, which is small."""
+
+    def __init__(self, folder: Path, size: tuple[int, int]) -> None:
+        if not folder.is_dir():
+            raise InvalidTraining(f"--real-images {folder} is not a folder")
+        self._size = size
+        self._files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+        self._arrays = np.zeros((0, *size, 3), np.uint8)
+        if not self._files and list(folder.glob("*.safetensors")):
+            sets = emoji_data.load(folder, size_px=size[0])
+            self._arrays = np.concatenate([part.pictures for part in sets])
+        if not len(self):
+            raise InvalidTraining(
+                f"--real-images {folder} holds no pictures ({', '.join(SUFFIXES)})"
+            )
+        told = [f"{file.relative_to(folder)}:{file.stat().st_size}" for file in self._files]
+        told += [str(size), hashlib.sha256(self._arrays.tobytes()).hexdigest()]
+        self.key = hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self._files) or len(self._arrays)
+
+    def read(self, rows: slice) -> NDArray[np.uint8]:
+        """Read pictures, uint8 [B, H, W, 3]."""
+        if not self._files:
+            return self._arrays[rows]
+        return np.stack([self._file(file) for file in self._files[rows]])
+
+    def _file(self, path: Path) -> NDArray[np.uint8]:
+        height, width = self._size
+        try:
+            with Image.open(path) as image:
+                rgba = image.convert("RGBA")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise InvalidTraining(f"{path} is not a picture ({error}); take it out") from error
+        fitted = ImageOps.fit(rgba, (width, height), Image.Resampling.LANCZOS)
+        white = Image.new("RGBA", fitted.size, "white")
+        return np.asarray(Image.alpha_composite(white, fitted).convert("RGB"))

@@ -63,7 +63,7 @@ class BareEngine:
         """Call the engine once; seconds."""
         spec = self.engine.spec
         ids = np.zeros((size, spec.tokens), np.int64)
-        noise = np.zeros((size, *spec.latent_shape), np.float32)
+        noise = np.zeros((size, *spec.noise_shape), np.float32)
         began = time.perf_counter()
         self.engine(ids, noise)
         return time.perf_counter() - began

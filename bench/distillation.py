@@ -155,7 +155,9 @@ def measure_case(task: Task) -> Measured:
     work = Distillation(
         teacher.unet,
         _texts(task, encode, device),
-        NoiseSchedule.from_config(teacher.schedule, init_timestep=task.options.init_timestep),
+        NoiseSchedule.from_config(
+            teacher.schedule, init_timestep=task.options.init_timestep, steps=task.options.steps
+        ),
         task.options,
     )
     if "text" not in task.ways:

@@ -62,7 +62,7 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
     most = max(plan.batches)
     prompts = list(islice(cycle(folder.card.examples or PROMPTS), most))
     seeds = list(range(most))
-    task = Task(folder.path, prompts, latent_noise(seeds, folder.card.latent_shape))
+    task = Task(folder.path, prompts, latent_noise(seeds, folder.card.noise_shape))
     with ExitStack() as running:
         contenders, absent = _start(entries, task, running, plan)
         differences = _differences(contenders)
@@ -105,6 +105,9 @@ def _start(
 ) -> tuple[list[Contender], list[dict[str, str]]]:
     contenders, absent = [], []
     for entry in entries:
+        if task.noise.ndim > 4 and not entry.is_ours:
+            absent.append({"name": entry.kind, "why": "it draws in one step, the model in several"})
+            continue
         plan.tell(f"open {entry.kind}")
         contender = running.enter_context(Contender(entry))
         try:

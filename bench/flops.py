@@ -24,7 +24,8 @@ STAGES = ("text", "unet", "decoder")
 def count_flops(folder: ModelFolder) -> dict[str, int]:
     """Count the operations of one picture in each stage of a model folder."""
     text, unet, vae = read_networks(folder.path)
-    return network_flops(text, unet, vae, folder.card.tokens, folder.card.latent_shape)
+    counted = network_flops(text, unet, vae, folder.card.tokens, folder.card.latent_shape)
+    return {**counted, "unet": folder.card.steps * counted["unet"]}
 
 
 def read_networks(path: Path) -> tuple[nn.Module, nn.Module, nn.Module]:

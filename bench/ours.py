@@ -56,7 +56,7 @@ class EngineDrawer:
         clock = _Clock()
         ids = self._tokenizer(prompts)
         clock.lap("tokenise")
-        latent_noise(range(len(prompts)), self._engine.spec.latent_shape)
+        latent_noise(range(len(prompts)), self._engine.spec.noise_shape)
         clock.lap("noise")
         if len(prompts) <= self._engine.spec.max_batch:
             clock.ms.update(self._networks(ids, noise))

@@ -27,6 +27,7 @@ from distill.rates import cosine, set_rate
 from sidestep.engines.torch_module import OneStepGenerator
 from sidestep.errors import Stopped
 from sidestep.noise import latent_noise
+from sidestep.schedule import noise_shape
 
 SHOWN = 8  # pictures in a row of the grid
 LOG_EVERY = 25
@@ -49,7 +50,7 @@ class Latents:
 
     @torch.no_grad()
     def draw(self, rows: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw prompts `rows` [B] from `noise` [B, 4, h, w]; pictures are decoded in fp32."""
+        """Draw prompts `rows` [B] from `noise` [B, ...]; pictures are decoded in fp32."""
         ids, noise = self._ids[rows].to(self._device), noise.to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16):
             x_g = self._module.latents(ids, noise).float()
@@ -61,7 +62,7 @@ class Latents:
         rows = torch.randint(len(self._ids), (options.batch,), generator=draw)
         return self.draw(rows, torch.randn((options.batch, *shape), generator=draw))
 
-    def held_out(self, count: int, shape: tuple[int, int, int]) -> HeldOut:
+    def held_out(self, count: int, shape: tuple[int, ...]) -> HeldOut:
         """Draw `count` latents of seeds 0, 1 ..., which training never sees, one by one."""
         noise = torch.from_numpy(latent_noise(range(count), shape))
         rows = torch.arange(count) * max(1, len(self._ids) // count) % len(self._ids)
@@ -110,7 +111,7 @@ def train_decoder(
     state = Checkpoint(out, {"decoder": decoder}, {"adamw": optimizer}, identity)
     drawn = Latents(module, ids, device)
     size = module.unet.config.sample_size
-    shape = (module.unet.config.in_channels, size, size)
+    shape = noise_shape((module.unet.config.in_channels, size, size), module.schedule.steps)
     held_out = drawn.held_out(options.held_out, shape)
     progress = Progress(
         out,

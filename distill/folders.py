@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL, DDIMScheduler, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    UNet2DConditionModel,
+)
 from safetensors import SafetensorError
 from transformers import CLIPTextModel
 
@@ -93,7 +99,7 @@ def write_student(
     with atomic_folder(out) as new:
         _write_shared(new, teacher)
         _save(student, new / "unet")
-        write_student_scheduler(new, NoiseSchedule.from_config(card.schedule))
+        write_student_scheduler(new, NoiseSchedule.from_config(card.schedule, steps=card.steps))
         _save(teacher.unet, new / "teacher" / "unet")
         _teacher_scheduler(teacher.schedule).save_pretrained(new / "teacher" / "scheduler")
         write_card(new, card)
@@ -107,20 +113,26 @@ def write_teacher_scheduler(out: Path, schedule: Mapping[str, Any]) -> None:
 
 
 def write_student_scheduler(out: Path, schedule: NoiseSchedule) -> None:
-    """Write a scheduler whose single step is t_init.
+    """Write a scheduler whose first step is t_init.
 
     A pipeline opened on the folder then draws our picture with `num_inference_steps=1,
-    guidance_scale=1`.
+    guidance_scale=1`. Several steps need `timesteps=[625, 312]` (`NoiseSchedule.timesteps`) and
+    `latents`, the first noise times sigma_init: LCM's scheduler puts x_g under fresh noise as our
+    steps do, but it begins from latents of unit variance.
     """
-    steps = schedule.init_timestep + 1
-    EulerDiscreteScheduler(
-        num_train_timesteps=steps,
-        trained_betas=schedule.betas[:steps].tolist(),
-        prediction_type=schedule.prediction_type,
-        timestep_spacing="trailing",
-        steps_offset=1,  # unused by trailing spacing, but pipelines warn about 0
-    ).save_pretrained(out / "scheduler")
-    write_json(out / "model_index.json", _model_index("EulerDiscreteScheduler"))
+    count = schedule.init_timestep + 1
+    shared = {
+        "num_train_timesteps": count,
+        "trained_betas": schedule.betas[:count].tolist(),
+        "prediction_type": schedule.prediction_type,
+        "steps_offset": 1,  # unused by both, but pipelines warn about 0
+    }
+    if schedule.steps == 1:
+        scheduler = EulerDiscreteScheduler(**shared, timestep_spacing="trailing")
+    else:  # at this scaling what the network predicts counts alone, and not its input
+        scheduler = LCMScheduler(**shared, original_inference_steps=count, timestep_scaling=1e6)
+    scheduler.save_pretrained(out / "scheduler")
+    write_json(out / "model_index.json", _model_index(type(scheduler).__name__))
 
 
 def read_network(kind: Any, path: Path) -> Any:

@@ -60,6 +60,9 @@ def draw_teacher(path: Path, prompts: list[str], *, guidance_scale: float) -> ND
 def _text(folder: ModelFolder, guidance_scale: float) -> str:
     card = folder.card
     height, width = card.image_size
+    kind, evaluations = "one-step", "one network evaluation"
+    if card.steps > 1:
+        kind, evaluations = f"{card.steps}-step", f"{card.steps} network evaluations"
     rows = "\n".join(f"| {key} | {value} |" for key, value in _rows(folder))
     sources = "\n".join(
         f"| {s.style} | {s.author} | `{s.package}` | {s.licence} |"
@@ -72,13 +75,13 @@ pipeline_tag: text-to-image
 ---
 # {card.name}
 
-A one-step text-to-image generator for {width}x{height} pictures of emoji, distilled with SiD-LSG by
+A {kind} text-to-image generator for {width}x{height} pictures of emoji, distilled with SiD-LSG by
 this repository from a teacher that it trained from nothing.
 
-![Top: this model, one evaluation. Bottom: its teacher, {TEACHER_STEPS} steps.](samples.png)
+![Top: this model, {evaluations}. Bottom: its teacher, {TEACHER_STEPS} steps.](samples.png)
 
 Seed 0, from left: {", ".join(card.examples)}.
-Top row: this model, one network evaluation a picture. Bottom row: its teacher, same noise,
+Top row: this model, {evaluations} a picture. Bottom row: its teacher, same noise,
 {TEACHER_STEPS} DDIM steps at guidance {guidance_scale:g}, {2 * TEACHER_STEPS} evaluations each.
 
 ```python
@@ -87,7 +90,7 @@ from sidestep.generator import Generator
 Generator.load()("red apple", seed=7).save("a.png")
 ```
 
-diffusers opens this folder too: `num_inference_steps=1, guidance_scale=1`.
+diffusers opens this folder too: `{_call(folder)}`.
 
 ## Measured
 
@@ -110,6 +113,15 @@ The weights are under Apache-2.0. The training pictures, rendered on white and c
 
 {textwrap.fill(card.limits, 100)}
 """
+
+
+def _call(folder: ModelFolder) -> str:
+    """Tell what a diffusers pipeline is called with to draw what this model draws."""
+    schedule = folder.schedule
+    if schedule.steps == 1:
+        return "num_inference_steps=1, guidance_scale=1"
+    timesteps, scale = list(schedule.timesteps), schedule.sigma_init
+    return f"timesteps={timesteps}, guidance_scale=1, latents={scale:.6f} * z"
 
 
 def _limits(folder: ModelFolder) -> str:

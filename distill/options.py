@@ -7,6 +7,8 @@ from typing import Any
 
 from distill.guidance import Guidance, strategy
 from distill.settings import check, setting
+from sidestep.errors import InvalidTraining
+from sidestep.schedule import MOST_STEPS
 
 # What does not change the weights that a run arrives at: a resume may change it.
 FREE = (
@@ -32,7 +34,10 @@ class DistillOptions:
 
     guidance: Guidance = field(default_factory=lambda: strategy("lsg", 2))
     init_timestep: int = setting(
-        625, "Timestep of the generator's one evaluation.", at_least=0, at_most=999
+        625, "Timestep of the generator's first evaluation.", at_least=0, at_most=999
+    )
+    steps: int = setting(
+        1, "Evaluations of the generator per picture.", at_least=1, at_most=MOST_STEPS
     )
     iterations: int = setting(
         600, "Updates of the generator, each after one of the fake score.", at_least=1
@@ -79,8 +84,16 @@ class DistillOptions:
 
     def __post_init__(self) -> None:
         check(self)
+        if 1 < self.steps > self.init_timestep:
+            raise InvalidTraining(
+                f"--steps {self.steps} is above --init-timestep {self.init_timestep}, the most"
+            )
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a resume must not change; a longer run is the same run."""
-        return {key: value for key, value in asdict(self).items() if key not in FREE}
+        """What a resume must not change; a longer run is the same run.
+
+        One step goes unsaid, as it did before there could be more.
+        """
+        free = (*FREE, "steps") if self.steps == 1 else FREE
+        return {key: value for key, value in asdict(self).items() if key not in free}

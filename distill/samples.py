@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from distill.draws import generator
+from distill.few_steps import draw_k
 from distill.losses import NoisyBatch
 from distill.texts import Texts
 
@@ -17,7 +18,11 @@ T_MIN, T_MAX = 20, 979
 
 @dataclass(frozen=True)
 class Draw:
-    """The random parts of one pass: z, noise [B, 4, h, w]; t int64 [B]; text [B, L, D]."""
+    """The random parts of one pass.
+
+    z: [B, k, 4, h, w], for each of the generator's k steps; noise: [B, 4, h, w]; t: int64 [B]
+    text: [B, L, D]
+    """
 
     z: Tensor
     noise: Tensor
@@ -30,18 +35,32 @@ class Samples:
     """Draws a sample from (seed, phase, step, its index in the batch) alone.
 
     So neither a resume nor the number of processes or passes changes what is trained on.
+    steps: N, the most steps of the generator
     """
 
     texts: Texts
     latent_shape: tuple[int, int, int]
     seed: int
+    steps: int = 1
 
-    def draw(self, phase: str, step: int, indices: Sequence[int], *, empty: float = 0.0) -> Draw:
-        """Draw z, eps, t ~ U{20..979} and prompts, of which a share `empty` is ''."""
+    def draw(
+        self,
+        phase: str,
+        step: int,
+        indices: Sequence[int],
+        k: int | None = None,
+        *,
+        empty: float = 0.0,
+    ) -> Draw:
+        """Draw z, eps, t ~ U{20..979} and prompts, of which a share `empty` is ''.
+
+        k: steps of the generator; if absent k ~ U{1..N}, drawn once for all of (phase, step)
+        """
+        k = k or draw_k(self.seed, phase, step, self.steps)
         z, noise, t, prompts, dropped = [], [], [], [], []
         for index in indices:
             source = generator(self.seed, phase, step, index)
-            z.append(torch.randn(self.latent_shape, generator=source))
+            z.append(torch.randn((k, *self.latent_shape), generator=source))
             noise.append(torch.randn(self.latent_shape, generator=source))
             t.append(torch.randint(T_MIN, T_MAX + 1, (), generator=source))
             prompts.append(int(torch.randint(len(self.texts), (), generator=source)))

@@ -1,4 +1,4 @@
-"""SiD-LSG: distil a teacher into a one-step generator (Zhou et al., 2024, Algorithm 1).
+"""SiD-LSG: distil a teacher into a one- or few-step generator (Zhou et al., 2024, Algorithm 1).
 
 theta: the generator   psi: the fake score   phi: the teacher, frozen
 """
@@ -18,8 +18,9 @@ from torch import Tensor
 from distill import ema
 from distill.adversarial import adversarial_losses, discriminator_losses
 from distill.checkpoints import Checkpoint
+from distill.few_steps import several_steps
 from distill.interrupts import stop_requests
-from distill.losses import Network, NoisyBatch, fake_score_losses, generator_losses, one_step
+from distill.losses import Network, NoisyBatch, fake_score_losses, generator_losses
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS
 from distill.processes import current
@@ -70,7 +71,7 @@ class Distillation:
         device = texts.null_text.device
         self.options, self.schedule, self.guidance = options, schedule, options.guidance
         self.real = real
-        self.samples = Samples(texts, _latent_shape(teacher), options.seed)
+        self.samples = Samples(texts, _latent_shape(teacher), options.seed, schedule.steps)
         self.passes = current().passes(options.batch, options.per_device_batch)
         self.theta = Trained(prepare(_trainable(teacher, device), options), options, clip=True)
         self.psi = Trained(prepare(_trainable(teacher, device), options), options)
@@ -98,7 +99,7 @@ class Distillation:
         for rows in passes:
             draw = samples.draw("fake", step, rows, empty=empty)
             with torch.no_grad():
-                x_g = one_step(theta, schedule, draw.z, draw.text)
+                x_g = several_steps(theta, schedule, draw.z, draw.text)
             batch = samples.noisy(draw, x_g)
             losses = fake_score_losses(psi, schedule, batch, guidance)
             self.tally.add("fake", losses)
@@ -114,7 +115,7 @@ class Distillation:
         with psi.frozen():
             for rows in passes:
                 draw = samples.draw("generator", step, rows)
-                x_g = one_step(theta, schedule, draw.z, draw.text)
+                x_g = several_steps(theta, schedule, draw.z, draw.text)
                 batch = samples.noisy(draw, x_g)
                 losses = generator_losses(
                     psi, self.phi, schedule, batch, guidance, adversarial=self._adversarial(batch)
@@ -161,7 +162,7 @@ def distil(
     """
     work = Distillation(teacher, texts, schedule, options, real)
     state = _checkpoint(work, run)
-    watched = work.samples.draw("watch", 0, WATCHED)
+    watched = work.samples.draw("watch", 0, WATCHED, schedule.steps)
     watch = Watch(schedule, work.samples.noisy(watched, watched.z), options.guidance)
     progress = Progress(
         run.folder,

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from distill.autoencoder import to_pictures
 from distill.checkpoints import last_step
+from distill.few_steps import several_steps
 from distill.folders import Teacher, load_teacher, read_training, write_student
-from distill.losses import Network, one_step
+from distill.losses import Network
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS
 from distill.processes import current, training_device
@@ -64,7 +65,9 @@ def distil_folder(
     teacher = load_teacher(teacher_folder)
     encode = _encoder(teacher, options, where)
     key = hash_encoder(teacher.text_encoder, teacher.tokenizer, PRECISIONS[options.precision].text)
-    schedule = NoiseSchedule.from_config(teacher.schedule, init_timestep=options.init_timestep)
+    schedule = NoiseSchedule.from_config(
+        teacher.schedule, init_timestep=options.init_timestep, steps=options.steps
+    )
     examples = tuple(p for p in EXAMPLES if p in set(prompts)) or tuple(prompts[: len(EXAMPLES)])
     identity = {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
     real = _real(teacher, options, out, where)
@@ -94,6 +97,7 @@ def distil_folder(
             "real_images": 0 if real is None else len(real),
         },
         examples=examples,
+        steps=options.steps,
     )
     processes = current()
     if processes.writes:
@@ -127,11 +131,11 @@ def _grids(
     teacher: Teacher, schedule: NoiseSchedule, texts: Tensor, out: Path
 ) -> Callable[[int, Network], None]:
     """Return what draws `texts` at seed 0 into `out/samples-000050.png` at a checkpoint."""
-    noise = torch.from_numpy(latent_noise([0] * len(texts), teacher.latent_shape))
+    z = torch.from_numpy(latent_noise([0] * len(texts), (schedule.steps, *teacher.latent_shape)))
 
     def save(step: int, student: Network) -> None:
         with torch.no_grad():
-            x_g = one_step(student, schedule, noise.to(texts.device), texts)
+            x_g = several_steps(student, schedule, z.to(texts.device), texts)
         if current().writes:
             save_grid(out / f"samples-{step:06d}.png", [list(decode_latents(teacher.vae, x_g))])
 

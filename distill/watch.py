@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from distill.few_steps import several_steps
 from distill.guidance import Guidance
-from distill.losses import Network, NoisyBatch, guided, one_step, to_x0
+from distill.losses import Network, NoisyBatch, guided, to_x0
 from distill.processes import current
 from sidestep.schedule import NoiseSchedule
 
@@ -23,7 +24,8 @@ class CollapseWarning(UserWarning):
 class Watch:
     """Measures the same pictures under the same noise at every checkpoint.
 
-    batch: z in place of x_g, with the noise, t and text under which the pictures are judged
+    batch: z [B, N, 4, h, w] in place of x_g, with the noise, t and text under which the pictures
+        are judged
     """
 
     schedule: NoiseSchedule
@@ -42,7 +44,7 @@ class Watch:
         spread: standard deviation of the latents from picture to picture; warns when it collapses.
         """
         fixed = self.batch
-        x_g = one_step(generator, self.schedule, fixed.x_g, fixed.text)
+        x_g = several_steps(generator, self.schedule, fixed.x_g, fixed.text)
         batch = NoisyBatch(x_g, fixed.noise, fixed.t, fixed.text, fixed.null_text)
         x_t = batch.x_t(self.schedule)
         (fake,) = guided(fake_score, x_t, batch, (self.guidance.kappa2,))

@@ -7,10 +7,10 @@ import warnings
 import torch
 
 from export.certificate import Certificate, certify
-from export.folding import FoldedGenerator
 from export.job import Job
 from export.onnx import fused_inputs
 from export.options import ExportOptions
+from export.unrolled import fold
 from sidestep.engines.aot_inductor import AotInductorEngine, device_here
 from sidestep.engines.manifest import PACKAGE, Manifest, write_manifest
 from sidestep.engines.torch_module import OneStepGenerator
@@ -36,7 +36,7 @@ def check_device(options: ExportOptions) -> None:
 def export_package(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
     """Write `generator.pt2` and its manifest; returns the certificate of the package itself."""
     card, precision = job.folder.card, job.options.precision
-    module = job.apply_precision(FoldedGenerator(generator))
+    module = job.apply_precision(fold(generator))
     job.stage("compile with AOTInductor")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     inputs = {name: value.to(device) for name, value in fused_inputs(card).items()}

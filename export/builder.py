@@ -35,7 +35,7 @@ def compile_plan(graph: Path, card: ModelCard, options: ExportOptions) -> Plan:
     """
     request, answer, told = (graph.with_name(n) for n in ("request.json", "answer.json", "stderr"))
     answer.unlink(missing_ok=True)
-    shapes = {"tokens": card.tokens, "latent_shape": card.latent_shape}
+    shapes = {"tokens": card.tokens, "latent_shape": card.latent_shape, "steps": card.steps}
     write_json(
         request,
         {

@@ -55,7 +55,7 @@ TOLERANCES = {
 class Reference:
     """What fp32 PyTorch draws from the fixed prompts and seeds.
 
-    ids int64 [B, L], noise float32 [B, 4, h, w], pixels uint8 [B, H, W, 3]
+    ids int64 [B, L], noise float32 [B, 4, h, w] or [B, steps, 4, h, w], pixels uint8 [B, H, W, 3]
     """
 
     prompts: tuple[str, ...]
@@ -103,14 +103,14 @@ class Certificate:
 
 
 def draw_reference(
-    module: OneStepGenerator, tokenizer: PromptTokenizer, latent_shape: tuple[int, int, int]
+    module: OneStepGenerator, tokenizer: PromptTokenizer, noise_shape: tuple[int, ...]
 ) -> Reference:
     """Draw the fixed prompts and seeds with the reference, fewer of them if they are large.
 
     Raises CertificateFailed if the pictures are too flat to tell a difference.
     """
     ids = tokenizer(PROMPTS)
-    noise = latent_noise(range(len(PROMPTS)), latent_shape)
+    noise = latent_noise(range(len(PROMPTS)), noise_shape)
     with torch.inference_mode():
         drawn = [module(torch.from_numpy(ids[:1]), torch.from_numpy(noise[:1]))]
         large = drawn[0].shape[1] > LARGE_PX

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +26,6 @@ from sidestep.engines.onnx_runtime import open_session
 from sidestep.engines.torch_module import OneStepGenerator, to_pixels
 from sidestep.files import write_json
 from sidestep.model_folder import ModelFolder
-from sidestep.schedule import NoiseSchedule
 
 SCALING = 0.18215
 GRAPH = "model.onnx"
@@ -52,11 +50,14 @@ class SeparateNetworks(nn.Module):
 
     def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
         """Map ids int64 [B, L] and noise [B, 4, h, w] to pixels uint8 [B, H, W, 3]."""
-        schedule, dtype = self.schedule, self.unet.conv_in.weight.dtype
         text = self.text_encoder(input_ids).last_hidden_state  # [B, L, D]
-        x_t = schedule.sigma_init * noise.to(dtype)
-        predicted = self.unet(x_t, torch.tensor([schedule.init_timestep]), text).sample
-        x_g = one_step(schedule, x_t, predicted)  # [B, 4, h, w]
+        timesteps = torch.tensor(self.schedule.timesteps)
+
+        def predict(x_t: Tensor, j: int) -> Tensor:
+            predicted: Tensor = self.unet(x_t, timesteps[j : j + 1], text).sample
+            return predicted
+
+        x_g = self.schedule.draw(noise.to(self.unet.conv_in.weight.dtype), predict)  # [B, 4, h, w]
         image = self.decoder(self.post_quant_conv(x_g / SCALING))  # [B, 3, H, W]
         return to_pixels(image * 127.5 + 128)
 
@@ -108,23 +109,18 @@ class ThreeSessions:
     ) -> NDArray[np.uint8]:
         """Map ids [B, L] and noise [B, 4, h, w] to pictures [B, H, W, 3]."""
         text = self._text.run(None, {"input_ids": input_ids.astype(np.int32)})[0]  # [B, L, D]
-        x_t = (self._schedule.sigma_init * noise).astype(text.dtype)
-        timestep = np.array([self._schedule.init_timestep])
-        inputs = {"sample": x_t, "timestep": timestep, "encoder_hidden_states": text}
-        predicted = self._unet.run(None, inputs)[0]  # [B, 4, h, w]
-        x_g = one_step(self._schedule, x_t, predicted) / SCALING
+
+        def predict(x_t: NDArray[np.float32], j: int) -> NDArray[np.float32]:
+            sample, timestep = x_t.astype(text.dtype), np.array([self._schedule.timesteps[j]])
+            inputs = {"sample": sample, "timestep": timestep, "encoder_hidden_states": text}
+            predicted: NDArray[np.float32] = self._unet.run(None, inputs)[0].astype(np.float32)
+            return predicted  # [B, 4, h, w]
+
+        x_g = self._schedule.draw(noise, predict) / SCALING
         image = self._decoder.run(None, {"latent_sample": x_g.astype(text.dtype)})[0]
         levels = np.clip(image.astype(np.float32) * 127.5 + 128, 0, 255)
         drawn: NDArray[np.uint8] = levels.transpose(0, 2, 3, 1).astype(np.uint8)
         return drawn
-
-
-def one_step(schedule: NoiseSchedule, x_t: Any, predicted: Any) -> Any:
-    """Return x_g [B, 4, h, w] from x_t and what the UNet predicted; tensors or arrays."""
-    a, sigma = schedule.a_init, schedule.sigma_init
-    if schedule.prediction_type == "v_prediction":
-        return a * x_t - sigma * predicted
-    return (x_t - sigma * predicted) / a
 
 
 def export_diffusers(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:

@@ -4,11 +4,16 @@ The timestep never changes, so `time_emb_proj(silu(emb))` joins each residual bl
 and all of the time embedding disappears. sigma joins `conv_in`, sigma / (a * scaling) joins
 `post_quant_conv`, and x 127.5 + 128 joins the decoder's `conv_out`. The small decoder takes and
 gives other ranges, which join its own first and last weights.
+
+Several steps are unrolled (`export/unrolled.py`): they share all weights, so that what differs from
+one to the next cannot join them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,14 +53,13 @@ class FoldedGenerator(nn.Module):
         self.v_prediction = schedule.prediction_type == "v_prediction"
         self.a = schedule.a_init
         a, sigma = schedule.a_init, schedule.sigma_init
-        _fold_timestep(self.unet, schedule.init_timestep)
+        fold_timesteps(self.unet, schedule.timesteps)
         simplify_text_encoder(self.text_encoder)
         simplify_unet(self.unet)
         self.unet.forward = partial(unet_without_time, self.unet)
         _scale(self.unet.conv_in.weight, sigma)
         factor = sigma * (1 if self.v_prediction else 1 / a)
-        fold = _fold_small if isinstance(generator.vae, AutoencoderTiny) else _fold_full
-        self.post_quant_conv, self.decoder = fold(generator.vae, factor)
+        self.post_quant_conv, self.decoder = fold_decoder(generator.vae, factor)
 
     def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
         """Map ids int64 [B, L] and noise [B, 4, h, w] to pixels uint8 [B, H, W, 3]."""
@@ -67,30 +71,42 @@ class FoldedGenerator(nn.Module):
         return to_pixels(self.decoder(latents))  # [B, H, W, 3]
 
 
-def unet_without_time(unet: UNet2DConditionModel, x: Tensor, text: Tensor) -> Tensor:
-    """Run a UNet whose timestep was folded: the blocks of `UNet2DConditionModel.forward`."""
+def unet_without_time(
+    unet: UNet2DConditionModel, x: Tensor, text: Tensor, step: Tensor | None = None
+) -> Tensor:
+    """Run a UNet whose timesteps were folded: the blocks of `UNet2DConditionModel.forward`.
+
+    step: the number j of one of several timesteps, int64 [1]
+    """
     x = unet.conv_in(x)
     skips = [x]
     for block in unet.down_blocks:
-        x, residuals = block(x, **_text(block, text))
+        x, residuals = block(x, temb=step, **_text(block, text))
         skips.extend(residuals)
-    x = unet.mid_block(x, **_text(unet.mid_block, text))
+    x = unet.mid_block(x, temb=step, **_text(unet.mid_block, text))
     for block in unet.up_blocks:
         count = len(block.resnets)
         skips, residuals = skips[:-count], tuple(skips[-count:])
         size = skips[-1].shape[2:] if block is not unet.up_blocks[-1] else None
-        x = block(x, res_hidden_states_tuple=residuals, upsample_size=size, **_text(block, text))
+        given = {"temb": step, "upsample_size": size, **_text(block, text)}
+        x = block(x, res_hidden_states_tuple=residuals, **given)
     if unet.conv_norm_out is not None:
         x = unet.conv_act(unet.conv_norm_out(x))
     predicted: Tensor = unet.conv_out(x)
     return predicted
 
 
-def _text(block: nn.Module, text: Tensor) -> dict[str, Tensor]:
+def _text(block: nn.Module, text: Tensor) -> dict[str, Any]:
     return {"encoder_hidden_states": text} if getattr(block, "has_cross_attention", False) else {}
 
 
-def _fold_timestep(unet: UNet2DConditionModel, timestep: int) -> None:
+def fold_timesteps(unet: UNet2DConditionModel, timesteps: Sequence[int]) -> None:
+    """Compute what the timesteps add to each residual block, and forget the time embedding.
+
+    One timestep joins the block's first bias. Of several, each has a row of a table, from which
+    the block takes the step's: `nn.Embedding` stands where `time_emb_proj` was.
+    Raises InvalidModel for a UNet that needs more inputs.
+    """
     for name in _UNSUPPORTED:
         if getattr(unet.config, name, None) is not None:
             raise InvalidModel(
@@ -99,13 +115,25 @@ def _fold_timestep(unet: UNet2DConditionModel, timestep: int) -> None:
     if unet.config.resnet_time_scale_shift != "default":
         raise InvalidModel("unet/config.json: resnet_time_scale_shift must be 'default'")
     with torch.no_grad():
-        time = unet.time_proj(torch.tensor([timestep]))
-        embedding = F.silu(unet.time_embedding(time.to(unet.dtype)))  # [1, D_t]
-        for block in unet.modules():
-            if isinstance(block, ResnetBlock2D) and block.time_emb_proj is not None:
-                block.conv1.bias.add_(block.time_emb_proj(embedding)[0])
+        time = unet.time_proj(torch.tensor(timesteps))
+        embedding = F.silu(unet.time_embedding(time.to(unet.dtype)))  # [k, D_t]
+        blocks = [block for block in unet.modules() if isinstance(block, ResnetBlock2D)]
+        for block in (block for block in blocks if block.time_emb_proj is not None):
+            biases = block.time_emb_proj(embedding)  # [k, C]
+            if len(timesteps) == 1:
+                block.conv1.bias.add_(biases[0])
                 block.time_emb_proj = None
+            else:
+                block.time_emb_proj = nn.Embedding.from_pretrained(biases)
+                block.skip_time_act = True  # it was applied here
     unet.time_embedding = None
+
+
+def fold_decoder(
+    vae: AutoencoderKL | AutoencoderTiny, factor: float
+) -> tuple[nn.Module, nn.Module]:
+    """Return what maps latents divided by `factor` into the decoder, and it to levels of 255."""
+    return _fold_small(vae, factor) if isinstance(vae, AutoencoderTiny) else _fold_full(vae, factor)
 
 
 def _fold_full(vae: AutoencoderKL, factor: float) -> tuple[nn.Module, nn.Module]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from export.affine import join_scale_and_shift
 from export.certificate import Certificate, certify
-from export.folding import FoldedGenerator
 from export.job import Job
-from export.onnx import export_onnx, fused_inputs, halve_exact_weights, save
+from export.onnx import export_onnx, fused_inputs, halve_exact_weights, merge_equal_weights, save
 from export.shared_weights import share_weights
+from export.unrolled import fold
 from sidestep.engines.contract import Engine
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.open_vino import OpenVinoEngine
@@ -16,12 +16,14 @@ from sidestep.engines.torch_module import OneStepGenerator
 
 def export_fused(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
     """Write `generator.onnx`; returns its certificate and the files whose weights it shares."""
-    module = job.apply_precision(FoldedGenerator(generator))
+    module = job.apply_precision(fold(generator))
     job.stage("export ONNX")
     model = export_onnx(module, fused_inputs(job.folder.card), ["pixels"])
     module.to("meta")  # its weights are in the graph now
     if job.options.precision != "fp16":
         join_scale_and_shift(model)
+    if job.folder.card.steps > 1:
+        merge_equal_weights(model)
     halve_exact_weights(model)
     folder = job.folder
     shares = share_weights(model, folder.path, folder.weight_files) if job.options.share else []

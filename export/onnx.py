@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,7 @@ def fused_inputs(card: ModelCard) -> dict[str, Tensor]:
     """Return the inputs that the fused graph is traced with."""
     return {
         "input_ids": torch.full((2, card.tokens), 1, dtype=torch.int64),
-        "noise": torch.zeros((2, *card.latent_shape)),
+        "noise": torch.zeros((2, *card.noise_shape)),
     }
 
 
@@ -93,6 +94,27 @@ def make_shapes_constant(model: onnx.ModelProto) -> None:
                 numpy_helper.from_array(np.array(dims, np.int64), node.input[1])
             )
     remove_unused_nodes(model)
+
+
+def merge_equal_weights(model: onnx.ModelProto) -> None:
+    """Keep one of all weights that are equal.
+
+    The exporter folds constants where they are used, so that several steps of a generator have
+    each their own copy of a weight that it transposed.
+    """
+    graph = model.graph
+    first: dict[object, str] = {}
+    renamed = {}
+    for tensor in graph.initializer:
+        digest = hashlib.sha256(tensor.raw_data).digest() if tensor.raw_data else tensor.name
+        name = first.setdefault((tensor.data_type, *tensor.dims, digest), tensor.name)
+        if name != tensor.name:
+            renamed[tensor.name] = name
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name in renamed:
+            del graph.initializer[index]
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
 
 
 def halve_exact_weights(model: onnx.ModelProto) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from export.builder import compile_plan
 from export.certificate import Certificate, certify
-from export.folding import FoldedGenerator
 from export.job import Job
-from export.onnx import export_onnx, fused_inputs, save
+from export.onnx import export_onnx, fused_inputs, merge_equal_weights, save
 from export.tensorrt import OPSET, check_target, prove_precision
+from export.unrolled import fold
 from sidestep.engines.manifest import PLAN, Manifest, write_manifest
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.tensor_rt import TensorRtEngine
@@ -24,10 +24,12 @@ def export_plan(generator: OneStepGenerator, job: Job) -> tuple[Certificate, lis
     """
     options, card = job.options, job.folder.card
     library = check_target(options)
-    module = job.apply_precision(FoldedGenerator(generator))
+    module = job.apply_precision(fold(generator))
     job.stage("export ONNX")
     model = export_onnx(module, fused_inputs(card), ["pixels"], opset=OPSET)
     module.to("meta")  # its weights are in the graph now
+    if card.steps > 1:
+        merge_equal_weights(model)
     weights_bytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     graph = job.out.parent / "graph" / "generator.onnx"  # beside the plan's folder, not kept
     save(model, graph)

@@ -50,7 +50,7 @@ def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> C
         stages.set_description("draw the reference")
         stages.update()
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=card.tokens)
-        reference = draw_reference(module, tokenizer, card.latent_shape)
+        reference = draw_reference(module, tokenizer, card.noise_shape)
         place = folder.place(options.folder)
         out = Path(temporary) / place
         out.mkdir(parents=True)

@@ -88,7 +88,7 @@ def _configure(trt: Any, builder: Any, card: ModelCard, options: ExportOptions) 
     config = builder.create_builder_config()
     for bucket in options.buckets:
         profile = builder.create_optimization_profile()
-        for name, size in (("input_ids", (card.tokens,)), ("noise", card.latent_shape)):
+        for name, size in (("input_ids", (card.tokens,)), ("noise", card.noise_shape)):
             profile.set_shape(name, *[(bucket, *size)] * 3)  # the least, the best, the most
         config.add_optimization_profile(profile)
     if options.target != "current":
@@ -101,7 +101,7 @@ def check_tensors(tensors: dict[str, Any], card: ModelCard) -> None:
     """Compare what a network takes and gives with the card; raises CompileFailed."""
     wanted = {
         "input_ids": ["INT64", [-1, card.tokens]],
-        "noise": ["FLOAT", [-1, *card.latent_shape]],
+        "noise": ["FLOAT", [-1, *card.noise_shape]],
         "pixels": ["UINT8", [-1, *card.image_size, 3]],
     }
     if tensors != wanted:

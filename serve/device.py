@@ -115,4 +115,4 @@ class Device:
     def _probe(self, size: int) -> float:
         """Draw `size` rows of zeros; the engine's seconds."""
         ids = np.zeros((size, self.spec.tokens), dtype=np.int64)
-        return self.draw(ids, np.zeros((size, *self.spec.latent_shape), dtype=np.float32))[1]
+        return self.draw(ids, np.zeros((size, *self.spec.noise_shape), dtype=np.float32))[1]

@@ -191,7 +191,9 @@ GET_GENERATE: dict[str, Any] = {
 _TEXT = {"description": "Text.", "content": {"text/plain": {"schema": {"type": "string"}}}}
 _MODEL = {
     "type": "object",
-    "required": ["name", "image_size", "weights", "engine", "examples", "styles", "limits"],
+    "required": [
+        *("name", "image_size", "weights", "engine", "examples", "styles", "limits", "steps"),
+    ],
     "properties": {
         "name": {"type": "string"},
         "image_size": {
@@ -210,6 +212,7 @@ _MODEL = {
             "items": {"type": "string"},
         },
         "limits": {"type": "string", "description": "What it can and cannot draw."},
+        "steps": {"type": "integer", "description": "Evaluations of the network per picture."},
     },
 }
 _MODELS = {

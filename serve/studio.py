@@ -56,7 +56,7 @@ class Studio:
         self._check = check
         self._recipe = settings.recipe
         self._deadline_ms = settings.deadline_ms
-        self._latent_elements = math.prod(device.spec.latent_shape)
+        self._latent_elements = math.prod(device.spec.noise_shape)
         self._newest: Newest[list[Picture]] = Newest()
         self._pool = ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="encode")
         self.delay = LoopDelay()

@@ -89,7 +89,7 @@ class Generator:
     def info(self) -> ModelInfo:
         """What a caller may know of this model."""
         spec = self.engine.spec
-        told = (self.examples, self.styles, self.limits)
+        told = (self.examples, self.styles, self.limits, spec.steps)
         return ModelInfo(self.name, spec.image_size, spec.weights, spec.name, *told)
 
     def __call__(
@@ -128,8 +128,8 @@ class Generator:
         return pictures
 
     def noise(self, seeds: Sequence[int]) -> NDArray[np.float32]:
-        """Draw the latent noise [B, 4, h, w] of these seeds."""
-        return latent_noise(seeds, self.engine.spec.latent_shape)
+        """Draw the noise of these seeds: [B, 4, h, w], or [B, steps, 4, h, w] for several steps."""
+        return latent_noise(seeds, self.engine.spec.noise_shape)
 
     def picture(
         self,

@@ -23,7 +23,7 @@ from typing import Any
 
 from sidestep.errors import InvalidModel, InvalidRequest
 from sidestep.files import sha256, write_json
-from sidestep.schedule import NoiseSchedule
+from sidestep.schedule import MOST_STEPS, NoiseSchedule, noise_shape
 
 FORMAT = 1
 CARD = "sidestep.json"
@@ -42,6 +42,7 @@ class ModelCard:
     """The contents of `sidestep.json`.
 
     latent_shape: (4, h, w); image_size: (H, W) in pixels; tokens: length of the text
+    steps: evaluations of the network per picture, 1 to 8
     schedule: a diffusers scheduler config with `init_timestep`, see `NoiseSchedule.from_config`
     examples: prompts that it draws well; styles: words that may end a prompt; limits: a sentence
     recipe, quality: how the weights were made and what was measured on them
@@ -68,6 +69,12 @@ class ModelCard:
     files: dict[str, str] = field(default_factory=dict)
     weights: str = ""
     format: int = FORMAT
+    steps: int = 1
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """What one picture is drawn from: (4, h, w), or (steps, 4, h, w) for several steps."""
+        return noise_shape(self.latent_shape, self.steps)
 
 
 @dataclass(frozen=True)
@@ -135,8 +142,8 @@ class ModelFolder:
 
     @property
     def schedule(self) -> NoiseSchedule:
-        """The noise schedule, with the timestep at which the generator is evaluated."""
-        return NoiseSchedule.from_config(self.card.schedule)
+        """The noise schedule, with the timesteps at which the generator is evaluated."""
+        return NoiseSchedule.from_config(self.card.schedule, steps=self.card.steps)
 
     def has(self, file: str) -> bool:
         """Tell whether the card lists `file`."""
@@ -243,6 +250,8 @@ def _card(path: Path, values: Any) -> ModelCard:
         raise InvalidModel(
             f"{path}: latent_shape and image_size must be positive, tokens at least 3"
         )
+    if type(card.steps) is not int or not 1 <= card.steps <= MOST_STEPS:
+        raise InvalidModel(f"{path}: steps is {card.steps!r}; it must be 1 to {MOST_STEPS}")
     return replace(
         card,
         latent_shape=(channels, height, width),

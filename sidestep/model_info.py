@@ -15,6 +15,7 @@ class ModelInfo:
     weights: hash of its weights; engine: name of what runs it
     examples: prompts that it draws well; styles: words that may end a prompt ("red apple, noto")
     limits: what it can and cannot draw, in a sentence or two
+    steps: evaluations of the network per picture
     """
 
     name: str
@@ -24,6 +25,7 @@ class ModelInfo:
     examples: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
     limits: str = ""
+    steps: int = 1
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -37,4 +39,5 @@ class ModelInfo:
             tuple(str(prompt) for prompt in values["examples"]),
             tuple(str(style) for style in values["styles"]),
             str(values["limits"]),
+            int(values.get("steps", 1)),  # an older server has no other
         )

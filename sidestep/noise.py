@@ -47,6 +47,10 @@ def standard_normal(seed: int, count: int) -> NDArray[np.float32]:
 
 
 def latent_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Draw one noise of `shape`, usually (4, h, w), per seed: [B, 4, h, w]."""
+    """Draw one noise of `shape`, usually (4, h, w), per seed: [B, 4, h, w].
+
+    Several steps' noises (N, 4, h, w) follow each other in the seed's stream, so the first is the
+    one-step noise of that seed.
+    """
     count = math.prod(shape)
     return np.stack([standard_normal(seed, count).reshape(shape) for seed in seeds])

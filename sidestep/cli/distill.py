@@ -51,7 +51,7 @@ from sidestep.errors import BackendUnavailable
 def command(
     preset: str, teacher: str, prompts: Path, out: Path, name: str | None, device: str, **given: Any
 ) -> None:
-    """Distil TEACHER into a generator that needs one network evaluation per picture.
+    """Distil TEACHER into a generator that needs one network evaluation per picture, or --steps.
 
     Writes OUT/model; at every checkpoint also a grid of pictures. Ctrl-C saves and stops; the same
     command goes on. OUT/log.jsonl holds the losses, `tensorboard --logdir OUT` draws them.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidestep.model_folder import ModelFolder
+from sidestep.schedule import noise_shape
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class GeneratorSpec:
     weights: hash of the weights the engine was compiled from
     latent_shape: (4, h, w); image_size: (H, W) in pixels; tokens: L
     buckets: batch sizes the engine is fastest at, ascending; the last is the largest it takes
+    steps: evaluations of the network per picture
     workers: how many calls may run at the same time (one per device; on a CPU one per core)
     """
 
@@ -32,13 +34,20 @@ class GeneratorSpec:
     tokens: int
     buckets: tuple[int, ...] = (1, 2, 4, 8)
     workers: int = 1
+    steps: int = 1
 
     @classmethod
     def of(cls, folder: ModelFolder, name: str, **limits: Any) -> Self:
         """Take the shapes of a model; `limits` are buckets and workers where they differ."""
         card = folder.card
         name = name if folder.decoder == "full" else f"{name}-{folder.decoder}"
-        return cls(name, card.weights, card.latent_shape, card.image_size, card.tokens, **limits)
+        shapes = (card.latent_shape, card.image_size, card.tokens)
+        return cls(name, card.weights, *shapes, steps=card.steps, **limits)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """What one picture is drawn from: (4, h, w), or (steps, 4, h, w) for several steps."""
+        return noise_shape(self.latent_shape, self.steps)
 
     @property
     def max_batch(self) -> int:
@@ -47,9 +56,10 @@ class GeneratorSpec:
 
 
 class Engine(Protocol):
-    """A compiled one-step generator; the same row gives the same picture in any batch.
+    """A compiled generator; the same row gives the same picture in any batch.
 
-    It may be called from several threads at once.
+    Several steps are inside it, and take noise [B, steps, 4, h, w]. It may be called from several
+    threads at once.
     """
 
     spec: GeneratorSpec

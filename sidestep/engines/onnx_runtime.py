@@ -48,7 +48,7 @@ class OnnxRuntimeEngine:
         self._calls, self._lock = 0, threading.Lock()
         card = folder.card
         found = {i.name: tuple(i.shape[1:]) for i in self._one_core.get_inputs()}
-        wanted = {"input_ids": (card.tokens,), "noise": card.latent_shape}
+        wanted = {"input_ids": (card.tokens,), "noise": card.noise_shape}
         if found != wanted:
             raise InvalidModel(f"{path} takes {found}, but the card says {wanted}")
         self.spec = GeneratorSpec.of(folder, "onnx-cpu", workers=1 if large else cores)

@@ -58,7 +58,7 @@ class _Bucket:
         self._session, device = session, selected_device()
         self._hosts: dict[str, NDArray[Any]] = {
             "input_ids": np.zeros((bucket, spec.tokens), np.int64),
-            "noise": np.zeros((bucket, *spec.latent_shape), np.float32),
+            "noise": np.zeros((bucket, *spec.noise_shape), np.float32),
         }
         self._binding = session.io_binding()
         self._inputs = {}

@@ -62,6 +62,9 @@ class OpenVinoEngine:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:300]
             raise InvalidModel(f"{path} cannot be opened ({reason})") from error
+        if (noise := _shape(model.input("noise"))) != folder.card.noise_shape:
+            wanted = folder.card.noise_shape
+            raise InvalidModel(f"{path} takes noise of {noise}, but the card says {wanted}")
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(cores):
             self._requests.put(compiled.create_infer_request())
@@ -78,3 +81,8 @@ class OpenVinoEngine:
             return pixels
         finally:
             self._requests.put(request)
+
+
+def _shape(port: Any) -> tuple[int, ...]:
+    """Return the shape of an input's rows."""
+    return tuple(side.get_length() for side in list(port.partial_shape)[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sidestep.engines.manifest import MANIFEST, Manifest, check_manifest, read_manifest
+from sidestep.errors import EngineMismatch
 from sidestep.model_folder import COMPILED, ModelFolder
 
 COMPILERS = ("tensorrt-rtx", "tensorrt", "aoti")  # a name before those that it begins with
@@ -19,10 +20,13 @@ def plans(folder: ModelFolder, *compilers: str) -> list[Path]:
 
 
 def verify(folder: ModelFolder, place: Path) -> Manifest:
-    """Check a plan's signature and hash and that it was compiled from this model's weights."""
+    """Check a plan's signature and hash and that it was compiled from this model, in its steps."""
     mend = mend_of(folder, place)
     manifest = read_manifest(place, mend)
     check_manifest(manifest, {"weights": folder.card.weights}, mend)
+    wanted = [-1, *folder.card.noise_shape]
+    if (noise := manifest.tensors.get("noise", ["FLOAT", wanted])[1]) != wanted:
+        raise EngineMismatch("the noise's shape", plan=noise, here=wanted, mend=mend)
     return manifest
 
 

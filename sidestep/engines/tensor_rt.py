@@ -77,7 +77,7 @@ class _Bucket:
             raise NoGpu(f"too little GPU memory for the context of bucket {bucket}")
         self._buffers = {
             "input_ids": Buffer(runtime, (bucket, spec.tokens), np.int64),
-            "noise": Buffer(runtime, (bucket, *spec.latent_shape), np.float32),
+            "noise": Buffer(runtime, (bucket, *spec.noise_shape), np.float32),
             "pixels": Buffer(runtime, (bucket, *spec.image_size, 3), np.uint8),
         }
         stream = int(self._stream)

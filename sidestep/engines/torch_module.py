@@ -1,4 +1,4 @@
-"""The one-step generator as a torch module: the reference that every other engine must equal.
+"""The generator as a torch module: the reference that every other engine must equal.
 
 B batch  L tokens  D text width  4 x h x w latents  H x W pixels
 """
@@ -19,7 +19,10 @@ from sidestep.schedule import NoiseSchedule
 
 
 class OneStepGenerator(nn.Module):
-    """x_g = G(z, c) decoded to pixels (SiD-LSG, equation 9), in diffusers' own networks."""
+    """x_g = G(z, c) decoded to pixels (SiD-LSG, equation 9), in diffusers' own networks.
+
+    Where the schedule has several steps, G is their chain and z the noise of each of them.
+    """
 
     def __init__(
         self,
@@ -28,7 +31,7 @@ class OneStepGenerator(nn.Module):
         vae: AutoencoderKL | AutoencoderTiny,
         schedule: NoiseSchedule,
     ) -> None:
-        """Join the three networks at the schedule's `init_timestep`."""
+        """Join the three networks at the schedule's timesteps."""
         super().__init__()
         self.text_encoder = text_encoder
         self.unet = unet
@@ -41,13 +44,9 @@ class OneStepGenerator(nn.Module):
 
     def latents(self, input_ids: Tensor, noise: Tensor) -> Tensor:
         """Map ids int64 [B, L] and noise [B, 4, h, w] to clean latents x_g [B, 4, h, w]."""
-        a, sigma, t = self.schedule.a_init, self.schedule.sigma_init, self.schedule.init_timestep
         text = self.text_encoder(input_ids).last_hidden_state  # [B, L, D]
-        x_t = sigma * noise
-        predicted = self.unet(x_t, t, text).sample  # [B, 4, h, w]
-        x_g: Tensor = (x_t - sigma * predicted) / a
-        if self.schedule.prediction_type == "v_prediction":
-            x_g = a * x_t - sigma * predicted
+        t = self.schedule.timesteps
+        x_g: Tensor = self.schedule.draw(noise, lambda x_t, j: self.unet(x_t, t[j], text).sample)
         return x_g
 
     def decode(self, x_g: Tensor) -> Tensor:

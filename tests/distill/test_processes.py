@@ -25,7 +25,7 @@ from distill.guidance import strategy
 from distill.options import DistillOptions
 from distill.student import distil_folder
 
-teacher, out, parallel, precision = sys.argv[1:]
+teacher, out, parallel, precision, *steps = sys.argv[1:]
 options = DistillOptions(
     guidance=strategy("long", 3),
     iterations=2,
@@ -33,6 +33,7 @@ options = DistillOptions(
     learning_rate=1e-6,
     parallel=parallel,
     precision=precision,
+    steps=int(steps[0]) if steps else 1,
 )
 distil_folder(Path(teacher), ["red apple", "pizza"], Path(out), options)
 """
@@ -74,17 +75,18 @@ def run(tmp_path: Path, out: str, processes: int, *arguments: str) -> dict[str, 
     return load_file(tmp_path / out / "state-000002.safetensors")
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+# Of three steps the two updates run 2 and 3, and then 2 and 2 (`draw_k`).
+@pytest.mark.parametrize(("parallel", "steps"), [("ddp", "1"), ("fsdp", "1"), ("fsdp", "3")])
 def test_two_processes_end_where_one_ends(
-    tiny_teacher: Teacher, tmp_path: Path, parallel: str
+    tiny_teacher: Teacher, tmp_path: Path, parallel: str, steps: str
 ) -> None:
     unet = copy.deepcopy(tiny_teacher.unet)
     with torch.no_grad():  # no bias at 0, of which an Adam step would be a large part
         for weight in unet.parameters():
             weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     write_teacher(tmp_path / "teacher", replace(tiny_teacher, unet=unet))
-    one = run(tmp_path, "one", 1, parallel, "fp32")
-    two = run(tmp_path, "two", 2, parallel, "fp32")
+    one = run(tmp_path, "one", 1, parallel, "fp32", steps)
+    two = run(tmp_path, "two", 2, parallel, "fp32", steps)
     assert one.keys() == two.keys()
     for key, value in one.items():
         # The weights tell whether the updates are the same (the floor is one rounded step), the

@@ -50,7 +50,7 @@ class ModelCard:
     small_decoder: how `decoder_small/` was made, for which `weights`, its `psnr_db` against the
         full decoder on latents that it was not trained on, and its own `onnx_shares`
     files: SHA-256 of every file that an engine reads, by path inside the folder
-    weights: one hash over the hashes of all safetensors files
+    weights: one hash over the hashes of all safetensors files, and the steps if they are several
     """
 
     name: str
@@ -121,7 +121,7 @@ class ModelFolder:
             )
         card = replace(
             folder.card,
-            weights=_weights_hash(folder.card.files, decoder),
+            weights=_weights_hash(folder.card.files, decoder, folder.card.steps),
             onnx_shares=tuple(folder.card.small_decoder.get("onnx_shares", ())),
         )
         return ModelFolder(self.path, card, decoder)
@@ -217,7 +217,7 @@ def write_card(path: Path, card: ModelCard) -> ModelFolder:
         and file.suffix in {".json", ".safetensors", ".onnx", ".txt", ".data"}
     ]
     hashes = {file.relative_to(path).as_posix(): sha256(file) for file in listed}
-    card = replace(card, files=hashes, weights=_weights_hash(hashes, "full"))
+    card = replace(card, files=hashes, weights=_weights_hash(hashes, "full", card.steps))
     write_json(path / CARD, asdict(card))
     return ModelFolder(path, card)
 
@@ -227,8 +227,10 @@ def _weight_files(files: Iterable[str], decoder: str) -> list[str]:
     return [f for f in files if f.endswith(".safetensors") and f.split("/", 1)[0] in networks]
 
 
-def _weights_hash(hashes: Mapping[str, str], decoder: str) -> str:
+def _weights_hash(hashes: Mapping[str, str], decoder: str, steps: int) -> str:
     parts = [f"{file}:{hashes[file]}" for file in sorted(_weight_files(hashes, decoder))]
+    if steps > 1:  # the same weights draw other pictures then
+        parts.append(f"steps:{steps}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

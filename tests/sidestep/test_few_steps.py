@@ -95,6 +95,7 @@ def test_a_card_keeps_its_steps_and_an_older_one_has_one(
     folder = ModelFolder.open(write_steps(4).path)
     assert (folder.card.steps, folder.card.noise_shape) == (4, (4, 4, 8, 8))
     assert folder.schedule.timesteps == (625, 468, 312, 156)
+    assert folder.card.weights != tiny_model.card.weights, "the same UNet draws other pictures"
     card = tiny_model.path / CARD
     values = json.loads(card.read_text())
     del values["steps"]

@@ -9,7 +9,7 @@ import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve.errors import HeadersTooLarge, MalformedRequest, SlowClient, answer, translate
 from sidestep.errors import SidestepError
@@ -17,7 +17,7 @@ from sidestep.errors import SidestepError
 HEAD_LIMIT = 64 * 1024  # bytes; what a request may have is less, and is told by the guards
 
 
-class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol, for as long as the head of a request arrives within `receive_s`.
 
     From the connection's beginning or the last answer on; uvicorn's own keep-alive timer ends when
@@ -25,8 +25,9 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
     head of more than HEAD_LIMIT is not waited for.
     """
 
+    cycle: Any  # None before the first request
     receive_s = 10.0
-    _head_bytes = 0
+    _head_bytes: int | None = None  # of a head under way
     _timer: asyncio.TimerHandle | None = None
     _answered: Any = None
 
@@ -41,15 +42,25 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().connection_lost(error)
 
     def data_received(self, data: bytes) -> None:
-        """Wait no more once a request is under way, or one whose head never ends."""
+        """Wait no more once a request is under way, nor for a head that never ends."""
         super().data_received(data)
         if self.cycle is not self._answered:
             self._rest()
-            self._head_bytes = 0
+        if self._head_bytes is None:
             return
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_LIMIT and not self.transport.is_closing():
             self._refuse(HeadersTooLarge(f"the headers must be at most {HEAD_LIMIT:,} bytes"))
+
+    def on_message_begin(self) -> None:
+        """Begin to count the bytes of a head."""
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Count no more: what follows is a body."""
+        self._head_bytes = None
+        super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request."""

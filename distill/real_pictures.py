@@ -11,7 +11,6 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from distill import emoji_data
 from distill.autoencoder import encode_all
 from distill.draws import generator
+from distill.mapped import map_tensor
 from distill.processes import current
 from sidestep.errors import InvalidTraining
 from sidestep.files import atomic_path
@@ -74,12 +74,7 @@ def encode_real(
         with atomic_path(path) as temporary:
             save_file({"latents": scaled.contiguous()}, temporary)
     current().wait()
-    try:
-        with safe_open(path, framework="pt") as file:
-            mapped: Tensor = file.get_tensor("latents")
-    except SafetensorError as error:
-        raise InvalidTraining(f"{path} is damaged ({error}); delete it") from error
-    return mapped
+    return map_tensor(path, "latents")
 
 
 class _Pictures:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from distill.mapped import map_tensor
 from distill.processes import current
 from sidestep.errors import InvalidTraining
 from sidestep.files import atomic_path
@@ -104,20 +104,11 @@ def cache_texts(prompts: Sequence[str], encode: Encode, folder: Path, *, most_gi
             with atomic_path(path) as temporary:
                 save_file({"texts": torch.cat(parts).cpu()}, temporary)
     processes.wait()
-    return EncodedTexts([_map(path) for path in paths], null_text)
+    return EncodedTexts([map_tensor(path, "texts") for path in paths], null_text)
 
 
 def _name(shard: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(list(shard)).encode()).hexdigest()[:16]
-
-
-def _map(path: Path) -> Tensor:
-    try:
-        with safe_open(path, framework="pt") as file:
-            texts: Tensor = file.get_tensor("texts")
-    except SafetensorError as error:
-        raise InvalidTraining(f"{path} is damaged ({error}); delete it") from error
-    return texts
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -24,7 +24,7 @@ run: .venv/installed ## Serve the embedded model on http://localhost:3000 (PORT=
 test: check ## Check, then run the quick tests (under 15 minutes on two cores)
 	$(QUICK) tests/bench tests/cli tests/distill
 	$(QUICK) --ignore tests/bench --ignore tests/cli --ignore tests/distill
-	OMP_NUM_THREADS=1 $(DEV)/pytest -m alone
+	OMP_NUM_THREADS=1 $(DEV)/pytest -m alone tests/sidestep
 
 # On several cores, a file at a time. What trains goes first, in processes of its own: long trainings crash where
 # TensorRT's or OpenVINO's libraries were loaded before.

@@ -150,35 +150,44 @@ def test_gradients_go_where_they_belong(
     assert all(weight.grad is None for weight in work.psi.unet.parameters())
 
 
-@pytest.mark.parametrize(("name", "kappa"), [("lsg", 1.5), ("zero-cfg", 1), ("anti-cfg", 2)])
-def test_it_trains_with_every_kind_of_strategy_and_resumes_exactly(
+@pytest.mark.parametrize(("name", "kappa"), [("zero-cfg", 1), ("anti-cfg", 2)])
+def test_it_goes_with_the_strategies_of_its_authors(
     tiny_teacher: Teacher, tmp_path: Path, pictures: Path, name: str, kappa: float
 ) -> None:
-    options = replace(OPTIONS, guidance=strategy(name, kappa), real_images=str(pictures))
-    prompts = ["red apple", "blue heart", "octopus"]
-    teacher = tmp_path / "teacher"
+    write_teacher(tmp_path / "teacher", tiny_teacher)
+    guidance, real = strategy(name, kappa), str(pictures)
+    options = replace(OPTIONS, guidance=guidance, real_images=real, iterations=1)
+    distil_folder(tmp_path / "teacher", ["octopus"], tmp_path / "a", options)
+    told = json.loads((tmp_path / "a" / "log.jsonl").read_text().splitlines()[0])
+    assert all(np.isfinite(told[key]) for key in ("fake", "generator"))
+    assert told["discriminator"] > 0
+    assert told["adversarial"] > 0
+
+
+def test_a_stopped_run_ends_where_an_unbroken_one_does(
+    tiny_teacher: Teacher, tmp_path: Path, pictures: Path
+) -> None:
+    options = replace(OPTIONS, iterations=2, checkpoint_every=1, real_images=str(pictures))
+    prompts, teacher = ["red apple", "blue heart"], tmp_path / "teacher"
     write_teacher(teacher, tiny_teacher)
     whole = distil_folder(teacher, prompts, tmp_path / "a", options)
-    half = replace(options, iterations=2)
-    distil_folder(teacher, prompts, tmp_path / "b", half)
+    distil_folder(teacher, prompts, tmp_path / "b", replace(options, iterations=1))
     resumed = distil_folder(teacher, prompts, tmp_path / "b", options)
     assert whole.card.weights == resumed.card.weights
     without = distil_folder(teacher, prompts, tmp_path / "c", replace(options, real_images=""))
     assert without.card.weights != whole.card.weights
     assert whole.card.recipe["real_images"] == 3
     assert without.card.recipe["real_images"] == 0
-    told = json.loads((tmp_path / "a" / "log.jsonl").read_text().splitlines()[-2])
-    assert {"fake", "generator", "discriminator", "adversarial"} <= set(told)
 
 
 def test_a_discriminator_learns_to_tell_them_apart(
     tiny_teacher: Teacher, texts: EncodedTexts, batch: NoisyBatch, draw: Callable[..., Tensor]
 ) -> None:
-    work = Distillation(tiny_teacher.unet, texts, SCHEDULE, replace(OPTIONS, learning_rate=3e-3))
+    work = Distillation(tiny_teacher.unet, texts, SCHEDULE, replace(OPTIONS, learning_rate=1e-2))
     easy = replace(batch, t=torch.tensor([30, 40, 50]), x_g=batch.x_g.detach())
     real, noise = easy.x_g + 2, draw(3, 4, 8, 8)
     losses = []
-    for _ in range(30):
+    for _ in range(12):
         loss = discriminator_losses(work.psi.critic, SCHEDULE, easy, real, noise).mean()
         work.psi.backward(loss, last=True)
         work.psi.update()
@@ -190,7 +199,7 @@ def test_other_real_pictures_are_another_run(
     tiny_teacher: Teacher, tmp_path: Path, pictures: Path
 ) -> None:
     write_teacher(tmp_path / "teacher", tiny_teacher)
-    options = replace(OPTIONS, real_images=str(pictures))
+    options = replace(OPTIONS, iterations=1, real_images=str(pictures))
     distil_folder(tmp_path / "teacher", ["octopus"], tmp_path / "a", options)
     (pictures / "a.png").unlink()
     with pytest.raises(InvalidTraining, match="real_images"):

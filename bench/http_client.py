@@ -117,7 +117,7 @@ class HttpCaller:
 
 
 class _Connection(asyncio.Protocol):
-    """Carries a request at a time, and one future for each: streams would cost twice as much."""
+    """Carries a request at a time, with one future for each."""
 
     def __init__(self) -> None:
         self._data = bytearray()

@@ -13,7 +13,7 @@ export GRADIO_ANALYTICS_ENABLED ?= False
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow test-all check lock clean
+.PHONY: help run test test-slow test-all check lock help-pages clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,8 +22,9 @@ run: .venv/installed ## Serve the embedded model on http://localhost:3000 (PORT=
 	$(RUN)/sidestep serve --port $(PORT)
 
 test: check ## Check, then run the quick tests (under 15 minutes on two cores)
-	$(QUICK) tests/bench tests/cli tests/distill
-	$(QUICK) --ignore tests/bench --ignore tests/cli --ignore tests/distill
+	$(QUICK) tests/bench tests/cli tests/distill tests/pipeline
+	$(QUICK) --ignore tests/bench --ignore tests/cli --ignore tests/distill \
+		--ignore tests/pipeline
 	OMP_NUM_THREADS=1 $(DEV)/pytest -m alone tests/sidestep
 
 # On several cores, a file at a time. What trains goes first, in processes of its own: long trainings crash where
@@ -50,6 +51,9 @@ lock: ## Pin the newest allowed versions in locks/ (needs uv)
 
 LOCK := --quiet --group build --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
+
+help-pages: .venv-dev/installed ## Write docs/help.md from the commands' own help
+	$(DEV)/python -m sidestep.cli.help_pages > docs/help.md
 
 clean: ## Remove both environments and all caches; models, data and runs stay
 	rm -rf .venv .venv-dev .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

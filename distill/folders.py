@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -21,8 +22,9 @@ from safetensors import SafetensorError
 from transformers import CLIPTextModel
 
 from distill.architecture_check import check_architecture, part, read_schedule
+from sidestep.engines.torch_module import quiet
 from sidestep.errors import InvalidModel
-from sidestep.files import atomic_folder, write_json
+from sidestep.files import atomic_folder, sha256, write_json
 from sidestep.model_folder import CARD, ModelCard, ModelFolder, write_card
 from sidestep.schedule import NoiseSchedule
 
@@ -70,6 +72,15 @@ def load_teacher(path: Path) -> Teacher:
         tokenizer=path / "tokenizer",
         schedule=read_schedule(path),
     )
+
+
+def teacher_hash(path: Path) -> str:
+    """Hash every file of a teacher that its pictures depend on, the scheduler aside."""
+    folders = [path / "text_encoder", part(path, "unet"), path / "vae"]
+    files = [file for folder in folders for file in sorted(folder.iterdir())]
+    files += [path / "tokenizer" / name for name in ("vocab.json", "merges.txt")]
+    parts = [f"{file.name}:{sha256(file)}" for file in files if file.is_file()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def read_training(path: Path) -> dict[str, Any] | None:
@@ -139,7 +150,11 @@ def read_network(kind: Any, path: Path) -> Any:
     """Read a network in fp32, frozen, from safetensors alone; InvalidModel names what is wrong."""
     try:
         network, report = kind.from_pretrained(
-            path, use_safetensors=True, local_files_only=True, output_loading_info=True
+            path,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **quiet(kind),
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         told = " ".join(str(error).split())

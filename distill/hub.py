@@ -26,6 +26,7 @@ CONFIGS = [
     "model_index.json",
     "sidestep.json",
     "training.json",
+    "README.md",  # which names the licence
     "*/config.json",
     "*/scheduler_config.json",
     "tokenizer/vocab.json",

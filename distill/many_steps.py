@@ -12,12 +12,10 @@ import torch
 from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 
-from distill.architecture_check import part
 from distill.autoencoder import to_pictures
-from distill.folders import load_teacher
+from distill.folders import load_teacher, teacher_hash
 from distill.sampling import sample_ddim
 from distill.student import encode_texts
-from sidestep.files import sha256
 from sidestep.noise import latent_noise
 from sidestep.tokenizer import PromptTokenizer
 
@@ -57,9 +55,5 @@ class ManyStepTeacher:
     @cached_property
     def identity(self) -> str:
         """Hash everything but prompts, seeds and guidance that its pictures depend on."""
-        folders = [self._path / "text_encoder", part(self._path, "unet"), self._path / "vae"]
-        files = [file for folder in folders for file in sorted(folder.iterdir())]
-        files += [self._path / "tokenizer" / name for name in ("vocab.json", "merges.txt")]
-        parts = [f"{file.name}:{sha256(file)}" for file in files if file.is_file()]
-        parts.append(repr((self.steps, sorted(self._teacher.schedule.items()))))
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+        made_of = (teacher_hash(self._path), self.steps, sorted(self._teacher.schedule.items()))
+        return hashlib.sha256(repr(made_of).encode()).hexdigest()

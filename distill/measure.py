@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from distill.emoji_data import EmojiSet
 from distill.emoji_sources import caption
-from distill.model_card import draw_teacher
+from distill.many_steps import ManyStepTeacher
 from distill.recognition import recognised
 from sidestep.generator import Generator
 from sidestep.images import decode
@@ -28,10 +28,11 @@ def measure(
     spread evenly over those that all sets share.
     """
     captions = _captions(sets, count)
-    pictures = Generator.load(folder.path).draw(captions, [0] * len(captions))
+    seeds, teacher = [0] * len(captions), ManyStepTeacher(folder.path)
+    pictures = Generator.load(folder.path).draw(captions, seeds)
     student = np.stack([decode(picture.data) for picture in pictures])
     shares = {
-        scale: _share(draw_teacher(folder.path, captions, guidance_scale=scale), captions, sets)
+        scale: _share(teacher.draw(captions, seeds, guidance_scale=scale), captions, sets)
         for scale in scales
     }
     best = max(shares, key=lambda scale: shares[scale])

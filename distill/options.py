@@ -93,7 +93,8 @@ class DistillOptions:
     def identity(self) -> dict[str, Any]:
         """What a resume must not change; a longer run is the same run.
 
-        One step goes unsaid, as it did before there could be more.
+        What is off goes unsaid, as it did before it could be on: older runs can be gone on with.
         """
-        free = (*FREE, "steps") if self.steps == 1 else FREE
+        off = {"steps": self.steps == 1, "adversarial_weight": not self.real_images}
+        free = {*FREE, *(name for name, is_off in off.items() if is_off)}
         return {key: value for key, value in asdict(self).items() if key not in free}

@@ -124,6 +124,17 @@ class Progress:
             self._board.add_scalar(key, value, step)
 
 
+def logged_losses(folder: Path) -> dict[str, tuple[float, float]]:
+    """Return the first and the last value of every figure in a run's log, memory aside."""
+    told: dict[str, tuple[float, float]] = {}
+    if (log := folder / "log.jsonl").is_file():
+        for line in log.read_text(encoding="utf-8").splitlines():
+            for name, value in json.loads(line).items():
+                if name not in {"step", "gib"}:
+                    told[name] = (told.get(name, (value,))[0], value)
+    return told
+
+
 def memory_gib() -> float:
     """Return the memory in use: on a GPU the most so far, else this process's now."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():

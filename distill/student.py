@@ -19,11 +19,12 @@ from distill.autoencoder import to_pictures
 from distill.checkpoints import last_step
 from distill.few_steps import several_steps
 from distill.folders import Teacher, load_teacher, read_training, write_student
+from distill.licences import read_licences
 from distill.losses import Network
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS
 from distill.processes import current, training_device
-from distill.progress import save_grid
+from distill.progress import logged_losses, save_grid
 from distill.real_pictures import RealLatents, encode_real
 from distill.sid_lsg import Run, distil
 from distill.texts import Encode, cache_texts, hash_encoder
@@ -95,7 +96,9 @@ def distil_folder(
         recipe={
             **_recipe(options, len(prompts), teacher_folder, last_step(out)),
             "real_images": 0 if real is None else len(real),
+            "losses": logged_losses(out),
         },
+        licences=read_licences(teacher_folder),
         examples=examples,
         steps=options.steps,
     )

@@ -16,7 +16,8 @@ SidestepError
 ├── EngineMismatch        a compiled plan belongs to another GPU, library, model or machine
 ├── NoGpu                 an engine needs a GPU, and none answers or it failed
 ├── CompileFailed         a compiler refused a graph, or made of it what was not asked for
-├── BenchmarkFailed      what is measured failed in mid-run; what was measured before is told
+├── StageFailed           a stage of `sidestep run` failed; those before it are kept
+├── BenchmarkFailed       what is measured failed in mid-run; what was measured before is told
 ├── NotEnoughRoom         too little memory or disk for a command, found out before it starts
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
     └── ServiceBusy       it would be too late now; `retry_after_s` says when to come back
@@ -145,6 +146,19 @@ class CompileFailed(SidestepError):
     """A compiler refused a graph, or made something else of it than was asked for."""
 
     code = "compile_failed"
+
+
+class StageFailed(SidestepError):
+    """A stage of a run failed; those before it are kept, and the same command goes on."""
+
+    code = "stage_failed"
+
+    def __init__(self, stage: str, error: Exception, *, log: Path, command: str) -> None:
+        super().__init__(
+            f"stage {stage} failed: {str(error) or type(error).__name__}\n  log: {log}\n"
+            f"  when that is mended, this goes on from there: {command}"
+        )
+        self.stage = stage
 
 
 class BenchmarkFailed(SidestepError):

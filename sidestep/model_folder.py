@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from sidestep.card_formats import FORMAT, migrate
 from sidestep.errors import InvalidModel, InvalidRequest
 from sidestep.files import sha256, write_json
 from sidestep.schedule import MOST_STEPS, NoiseSchedule, noise_shape
 
-FORMAT = 1
 CARD = "sidestep.json"
 ONNX = "onnx/generator.onnx"
 ONNX_FP16 = "onnx-fp16/generator.onnx"
@@ -46,6 +46,8 @@ class ModelCard:
     schedule: a diffusers scheduler config with `init_timestep`, see `NoiseSchedule.from_config`
     examples: prompts that it draws well; styles: words that may end a prompt; limits: a sentence
     recipe, quality: how the weights were made and what was measured on them
+    latency: what a picture takes: `command`, `date`, `machine` and `rows`
+    licences: what they hold for -> their names
     onnx_shares: weight files that `onnx/generator.onnx` reads in place
     small_decoder: how `decoder_small/` was made, for which `weights`, its `psnr_db` against the
         full decoder on latents that it was not trained on, and its own `onnx_shares`
@@ -60,6 +62,7 @@ class ModelCard:
     schedule: dict[str, Any]
     recipe: dict[str, Any] = field(default_factory=dict)
     quality: dict[str, Any] = field(default_factory=dict)
+    latency: dict[str, Any] = field(default_factory=dict)
     licences: dict[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
     styles: tuple[str, ...] = ()
@@ -235,9 +238,7 @@ def _weights_hash(hashes: Mapping[str, str], decoder: str, steps: int) -> str:
 
 
 def _card(path: Path, values: Any) -> ModelCard:
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        found = values.get("format") if isinstance(values, dict) else None
-        raise InvalidModel(f"{path} has format {found}; this version of sidestep reads {FORMAT}")
+    values = migrate(path, values)
     names = {f.name for f in fields(ModelCard)}
     if unknown := sorted(set(values) - names):
         raise InvalidModel(f"{path} has unknown fields: {', '.join(unknown)}")

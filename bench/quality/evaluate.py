@@ -28,8 +28,11 @@ from bench.quality.protocol import (
 )
 from bench.quality.scores import Distances, Fit, distances, fit
 from bench.quality.similarity import mean_pairwise_distance, nearest
+from distill.folders import load_teacher, teacher_hash
 from distill.many_steps import ManyStepTeacher
 from distill.measure import SCALES
+from sidestep.engines.pytorch import TorchEngine
+from sidestep.engines.torch_module import OneStepGenerator
 from sidestep.files import sha256
 from sidestep.generator import Generator
 from sidestep.model_folder import ModelFolder
@@ -45,6 +48,8 @@ class EvaluateOptions:
     """What is drawn and by whom.
 
     images: pictures that are compared with the real ones; teacher: whether it draws them too
+    start: whether the generator before its first update, the teacher in one step, draws them too
+    brief: leave out held-out prompts and diversity, more pictures than the comparison itself
     guidance: the teacher's; the best of 1.5, 2, 3, 4.5 if absent, by a quarter of the pictures
     held_out: file of prompts; the model's own, or names in styles that they do not have, if absent
     judge: its folder; the shipped one if absent
@@ -56,6 +61,8 @@ class EvaluateOptions:
     guidance: float | None = None
     held_out: Path | None = None
     judge: Path | None = None
+    start: bool = False
+    brief: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,9 +97,18 @@ class Quality:
     real: Judged
     student: Judged
     teacher: Judged | None
+    start: Judged | None
     nearest: list[dict[str, Any]]
     seconds: float
     pictures: dict[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
+
+    @property
+    def closed(self) -> float | None:
+        """The share of the distance from start to teacher that the distillation closed."""
+        if self.start is None or self.teacher is None:
+            return None
+        start, end = self.start.seen.frechet, self.teacher.seen.frechet
+        return (start - self.student.seen.frechet) / (start - end)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the pictures, as docs/evaluation.md tells."""
@@ -116,8 +132,8 @@ def evaluate(
     plan = make_plan(
         reference,
         images=options.images,
-        held_out=_held_out(folder, reference, options.held_out),
-        diverse=folder.card.examples[:DIVERSE],
+        held_out=[] if options.brief else _held_out(folder, reference, options.held_out),
+        diverse=() if options.brief else folder.card.examples[:DIVERSE],
     )
     hearing = _Hearing(judge, reference, plan, PictureStore(store))
     generator = Generator.load(folder.path, engine=options.engine)
@@ -125,7 +141,9 @@ def evaluate(
     student, pictures, features = hearing.hear(
         f"student:{spec.weights}:{spec.name}", partial(_draw_student, generator)
     )
-    teacher, guidance, shown = None, None, {"student": pictures}
+    start, teacher, guidance, shown = None, None, None, {"student": pictures}
+    if options.start:
+        start = hearing.hear(*_start(folder, generator))[0]
     if options.teacher:
         many = ManyStepTeacher(folder.path)
         guidance = options.guidance or hearing.best_guidance(many)
@@ -140,6 +158,7 @@ def evaluate(
         real=hearing.judged(plan.yardstick),
         student=student,
         teacher=teacher,
+        start=start,
         nearest=_nearest(features[:NEAREST], plan.prompts, reference),
         seconds=round(time.perf_counter() - began, 1),
         pictures=shown,
@@ -201,6 +220,17 @@ def _draw_student(
     ids, noise = generator.tokenizer(prompts), generator.noise(seeds)
     rows = [slice(start, start + size) for start in range(0, len(prompts), size)]
     return np.concatenate([generator.engine(ids[part], noise[part]) for part in rows])
+
+
+def _start(folder: ModelFolder, generator: Generator) -> tuple[str, Draw]:
+    """Make the generator that the distillation began with: the teacher's UNet, in its steps."""
+    teacher = load_teacher(folder.path)
+    networks = (teacher.text_encoder, teacher.unet, teacher.vae)
+    module = OneStepGenerator(*networks, folder.schedule).eval()
+    engine = TorchEngine(module, "cpu", "start", folder)
+    began = Generator(folder.card.name, generator.tokenizer, engine)
+    told = f"start:{teacher_hash(folder.path)}:{sorted(folder.card.schedule.items())}"
+    return f"{told}:{folder.card.steps}", partial(_draw_student, began)
 
 
 def _teacher(teacher: ManyStepTeacher, scale: float) -> tuple[str, Draw]:

@@ -40,7 +40,12 @@ def write_report(
 
     real: all real pictures in the reference's order, for the grid of nearest ones
     """
-    values = {**quality.as_dict(), "goals": goals(quality), "made": how_made(command)}
+    values = {
+        **quality.as_dict(),
+        "closed": quality.closed,
+        "goals": goals(quality),
+        "made": how_made(command),
+    }
     write_json(out / "quality.json", values)
     samples = [list(pictures) for pictures in quality.pictures.values()]
     rows = [
@@ -77,6 +82,8 @@ def _goal(value: float, at_most: float) -> dict[str, Any]:
 
 def _markdown(quality: Quality, command: str) -> str:
     sources = {"real pictures": quality.real, "student, 1 step": quality.student}
+    if quality.start:
+        sources["before the first update"] = quality.start
     if quality.teacher:
         sources[f"teacher, 50 steps at {quality.guidance:g}"] = quality.teacher
     rows = [
@@ -88,6 +95,8 @@ def _markdown(quality: Quality, command: str) -> str:
         f"{'met' if goal['met'] else 'missed'}"
         for name, goal in goals(quality).items()
     ]
+    if quality.closed is not None:
+        verdicts.append(f"- of the distance from start to teacher {quality.closed:.0%} are closed")
     near = [[one["prompt"], one["nearest"], f"{one['distance']:.3f}"] for one in quality.nearest]
     parts = [
         f"# {quality.model}: {quality.images:,} pictures",

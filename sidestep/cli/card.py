@@ -32,7 +32,7 @@ def command(model: Path, data: Path, guidance: float | None, count: int) -> None
     try:
         from distill.emoji_bundle import read_sets
         from distill.measure import SCALES, measure
-        from distill.model_card import write_model_card
+        from sidestep.pipeline.model_card import write_model_card
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "train") from error
     from sidestep.model_folder import ModelFolder

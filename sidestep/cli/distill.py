@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from distill.guidance import STRATEGIES, Guidance, strategy
-from distill.options import DistillOptions
-from distill.presets import PRESETS, describe
-from distill.settings import declared
-from sidestep.cli.options import run_folder, settings_of
+from distill.presets import describe
+from sidestep.cli.options import run_folder
+from sidestep.cli.recipes import PRESET, recipe_flags, recipe_of
 from sidestep.errors import BackendUnavailable
 
 
 @click.command(epilog=f"\b\nPresets; a flag beats its preset:\n{describe()}")
-@click.option(
-    "--preset", type=click.Choice(list(PRESETS)), default="emoji", show_default=True,
-    help="Recipe that sets everything below.",
-)  # fmt: skip
+@PRESET
 @click.option("--teacher", required=True, metavar="DIR|HUB_ID", help="Stable-Diffusion-like model.")
 @click.option(
     "--prompts",
@@ -37,14 +31,7 @@ from sidestep.errors import BackendUnavailable
     help="Captions that must not be trained on, such as those of an evaluation.",
 )
 @run_folder("runs/student")
-@click.option("--strategy", type=click.Choice(STRATEGIES), help="Where guidance enters.")
-@click.option("--kappa", type=float, help="Guidance scale of the strategy.")
-@click.option("--kappa1", type=float, help="Of the fake score while it is trained.")
-@click.option("--kappa2", type=float, help="Of the fake score in the loss's first factor.")
-@click.option("--kappa3", type=float, help="Of the fake score in the loss's second factor.")
-@click.option("--kappa4", type=float, help="Of the teacher.")
-@click.option("--alpha", type=float, help="Of the loss, section 3.2.")
-@settings_of(DistillOptions)
+@recipe_flags
 @click.option("--name", help="The model's name in its card.  [default: the preset's]")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved settings and the memory needed.")
@@ -69,9 +56,7 @@ def command(
         from distill.student import distil_folder
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "train") from error
-    recipe = PRESETS[preset].options
-    chosen = {key: given[key] for key in declared(DistillOptions) if given[key] is not None}
-    options = replace(recipe, guidance=_guidance(recipe.guidance, given), **chosen)
+    options = recipe_of(preset, given)
     read = read_prompts(prompts, column=given["prompts_column"], exclude=given["exclude"])
     folder = teacher_folder(teacher)
     if current().writes:
@@ -82,13 +67,3 @@ def command(
     model = distil_folder(folder, read.texts, out, options, name=name or preset, device=device)
     if current().writes:
         click.echo(model.path)
-
-
-def _guidance(preset: Guidance, given: dict[str, Any]) -> Guidance:
-    """Take the preset's guidance, then --strategy and --kappa, then each scale by itself."""
-    guidance = preset
-    if given["strategy"] is not None or given["kappa"] is not None:
-        kappa = preset.kappa4 if given["kappa"] is None else given["kappa"]
-        guidance = strategy(given["strategy"] or "lsg", kappa)
-    scales = ("kappa1", "kappa2", "kappa3", "kappa4", "alpha")
-    return replace(guidance, **{key: given[key] for key in scales if given[key] is not None})

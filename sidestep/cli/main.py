@@ -28,6 +28,7 @@ COMMANDS = {
     "ui": ("ui", "Show the page of a service that runs elsewhere."),
     "models": ("models", "Open a running service's models anew."),
     "keys": ("keys", "Add, list and revoke the service's API keys."),
+    "run": ("run", "Distil, compile, certify, judge and time a model in one command."),
     "data": ("data", "Build a training set."),
     "new": ("new", "Make a full-size model with random weights, to measure cost."),
     "import": ("import_checkpoint", "Turn one of the authors' pickles into a model."),

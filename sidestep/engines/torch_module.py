@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, ModelMixin, UNet2DConditionModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel
@@ -76,7 +76,7 @@ def load_module(folder: ModelFolder) -> OneStepGenerator:
     for kind, name in zip((CLIPTextModel, UNet2DConditionModel, decoder), names, strict=True):
         try:
             network = kind.from_pretrained(
-                folder.path / name, use_safetensors=True, local_files_only=True
+                folder.path / name, use_safetensors=True, local_files_only=True, **quiet(kind)
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
@@ -84,6 +84,11 @@ def load_module(folder: ModelFolder) -> OneStepGenerator:
         networks.append(network.float().eval().requires_grad_(False))
     text_encoder, unet, vae = networks
     return OneStepGenerator(text_encoder, unet, vae, folder.schedule).eval()
+
+
+def quiet(kind: type) -> dict[str, bool]:
+    """Return what keeps diffusers from advising a package on every network that it reads."""
+    return {"low_cpu_mem_usage": False} if issubclass(kind, ModelMixin) else {}
 
 
 def check_decoder(folder: ModelFolder) -> None:

@@ -1,0 +1,1 @@
+"""The stages of `sidestep run`, from a teacher to a model that serves."""

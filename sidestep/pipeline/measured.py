@@ -1,0 +1,89 @@
+"""Bring what the stages measured into a model's card, which then knows it by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench.reports import Report
+from sidestep.model_folder import ModelFolder, write_card
+
+# figure in the card -> where it stands in `bench.quality.evaluate.Judged`
+_JUDGED = {
+    "frechet": ("seen", "frechet"),
+    "precision": ("seen", "precision"),
+    "recall": ("seen", "recall"),
+    "clip": ("fit", "clip"),
+    "named": ("fit", "named"),
+    "styled": ("fit", "styled"),
+    "held_out_clip": ("held_out", "clip"),
+    "held_out_named": ("held_out", "named"),
+    "diversity": ("diversity",),
+}
+# whose figures -> how their names begin
+SOURCES = {"student": "", "teacher": "teacher_", "start": "start_", "real": "real_"}
+JUDGED = tuple(_JUDGED)
+
+
+def gather(folder: ModelFolder, out: Path) -> ModelFolder:
+    """Take over what OUT holds of quality.json, paper.json and engines.json."""
+    quality, latency = dict(folder.card.quality), folder.card.latency
+    if told := _read(out / "quality" / "quality.json"):
+        quality |= judged_figures(told)
+    if told := _read(out / "coco" / "paper.json"):
+        quality |= {f"coco_{name}": value for name, value in told["scores"].items()}
+    if (file := out / "engines.json").is_file():
+        latency = latency_of(Report.read(file))
+    return write_card(folder.path, replace(folder.card, quality=quality, latency=latency))
+
+
+def judged_figures(quality: Mapping[str, Any]) -> dict[str, Any]:
+    """Flatten a quality.json: `frechet`, `teacher_frechet`, ... and how they came about."""
+    figures: dict[str, Any] = {"judged_pictures": quality["images"], "judge": quality["judge"]}
+    for source, prefix in SOURCES.items():
+        for name, where in _JUDGED.items():
+            value: Any = quality.get(source)
+            for part in where:
+                value = (value or {}).get(part)
+            if value is not None:
+                figures[prefix + name] = float(f"{value:.4g}")
+    if quality["guidance"] is not None:
+        figures["teacher_guidance"] = quality["guidance"]
+    if quality["closed"] is not None:
+        figures["closed"] = round(quality["closed"], 3)
+    made = quality["made"]
+    told = {"command": made["command"], "date": made["date"], "machine": made["machine"]["cpu"]}
+    return {**figures, "judged_by": told}
+
+
+def latency_of(report: Report) -> dict[str, Any]:
+    """Take a report of `sidestep bench engine` for the card."""
+    rows = [
+        {
+            "engine": row["name"],
+            "batch": row["batch"],
+            "p50_ms": row["latency_ms"]["p50"] and row["latency_ms"]["p50"]["value"],
+            "p95_ms": row["latency_ms"]["p95"] and row["latency_ms"]["p95"]["value"],
+            "images_per_s": row["images_per_s"]["value"],
+        }
+        for row in report.rows
+    ]
+    gpus = [gpu["name"] for gpu in report.machine["gpus"]]
+    return {
+        "command": report.command,
+        "date": report.date[:10],
+        "machine": ", ".join(gpus) or report.machine["cpu"],
+        "cores": report.machine["cores"],
+        "invalid_because": list(report.invalid_because),
+        "rows": rows,
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values

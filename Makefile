@@ -13,7 +13,7 @@ export GRADIO_ANALYTICS_ENABLED ?= False
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test test-slow test-all check lock help-pages clean
+.PHONY: help run test test-slow test-all check lock pages clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,8 +52,8 @@ lock: ## Pin the newest allowed versions in locks/ (needs uv)
 LOCK := --quiet --group build --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
 
-help-pages: .venv-dev/installed ## Write docs/help.md from the commands' own help
-	$(DEV)/python -m sidestep.cli.help_pages > docs/help.md
+pages: .venv-dev/installed ## Write docs/help.md and docs/files.md from the code
+	$(DEV)/python -m sidestep.cli.pages .
 
 clean: ## Remove both environments and all caches; models, data and runs stay
 	rm -rf .venv .venv-dev .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -22,7 +22,7 @@ class Finding:
     mend: str = ""
 
     def __str__(self) -> str:
-        line = f"{self.level:<8}{self.subject:<16} {self.text}"
+        line = f"{self.level:<8}{self.subject:<18} {self.text}"
         return f"{line}; run: {self.mend}" if self.mend else line
 
 

@@ -36,7 +36,7 @@ def test_a_sound_machine(tmp_path: Path, free_port: Callable[[], int]) -> None:
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert {line.split()[0] for line in lines} <= {"ok", "note"}
-    subjects = {line[8:24].strip() for line in lines}
+    subjects = {line[8:26].strip() for line in lines}
     wanted = "python packages [train] gpu tensorrt settings port disk memory model"
     assert set(wanted.split()) <= subjects
     assert f"{EMBEDDED}: emoji, 64x64, 1 step" in done.stdout
@@ -50,7 +50,7 @@ def test_problems_are_told_to_people_and_machines(tmp_path: Path) -> None:
     variables = {"PYTHONPATH": str(place.parent), "SIDESTEP_PORT": "none"}
     done = sidestep("doctor", cwd=tmp_path, **variables)
     assert done.returncode == 1
-    assert "problem packages         absent is missing; run: pip install 'absent>=2'" in done.stdout
+    assert "problem packages           absent is missing; run: pip install 'absent>=2'" in done.stdout
     assert done.stderr == "ProblemsFound: 2 in packages, settings\n"
 
     done = sidestep("doctor", "--json", cwd=tmp_path, **variables)
@@ -71,7 +71,7 @@ def test_a_missing_package_stops_its_checks_alone(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "ok      python" in done.stdout
-    told = "problem models           not checked, because numpy cannot be imported (broken)"
+    told = "problem models             not checked, because numpy cannot be imported (broken)"
     assert f"{told}; run: pip install numpy" in done.stdout
 
 

@@ -44,14 +44,17 @@ def faults_of(folder: ModelFolder, engine: str) -> list[str]:
     if path is None:
         return []
     where = path.relative_to(folder.path)
+    return [f"{where}: {fault}" for fault in faults_in(path, folder.card.weights)]
+
+
+def faults_in(path: Path, weights: str) -> list[str]:
+    """List what is wrong with a certificate that should be of these weights."""
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        faults = _broken(values, folder.card.weights)
+        return _broken(json.loads(path.read_text(encoding="utf-8")), weights)
     except FileNotFoundError:
-        return [f"{where} is missing; run sidestep export"]
+        return ["it is missing; run sidestep export"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"{where} is damaged ({error!r})"]
-    return [f"{where}: {fault}" for fault in faults]
+        return [f"it is damaged ({error!r})"]
 
 
 def gate_faults(folder: ModelFolder, gates: Sequence[str]) -> list[str]:

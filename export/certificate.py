@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from sidestep.engines.contract import Engine
-from sidestep.engines.torch_module import OneStepGenerator
 from sidestep.errors import CertificateFailed
 from sidestep.files import write_json
 from sidestep.noise import latent_noise
 from sidestep.tokenizer import PromptTokenizer
+
+if TYPE_CHECKING:
+    from sidestep.engines.torch_module import OneStepGenerator
 
 PROMPTS = (
     "red apple",
@@ -103,23 +104,29 @@ class Certificate:
 
 
 def draw_reference(
-    module: OneStepGenerator, tokenizer: PromptTokenizer, noise_shape: tuple[int, ...]
+    module: OneStepGenerator,
+    tokenizer: PromptTokenizer,
+    noise_shape: tuple[int, ...],
+    prompts: Sequence[str] = PROMPTS,
 ) -> Reference:
-    """Draw the fixed prompts and seeds with the reference, fewer of them if they are large.
+    """Draw prompts at seeds 0, 1, ... with the reference, fewer of them if they are large.
 
     Raises CertificateFailed if the pictures are too flat to tell a difference.
     """
-    ids = tokenizer(PROMPTS)
-    noise = latent_noise(range(len(PROMPTS)), noise_shape)
+    import torch
+
+    ids = tokenizer(prompts)
+    noise = latent_noise(range(len(prompts)), noise_shape)
     with torch.inference_mode():
         drawn = [module(torch.from_numpy(ids[:1]), torch.from_numpy(noise[:1]))]
         large = drawn[0].shape[1] > LARGE_PX
-        count, step = (FEW, 1) if large else (len(PROMPTS), len(PROMPTS))
+        count = min(FEW, len(prompts)) if large else len(prompts)
+        step = 1 if large else count
         for start in range(1, count, step):
             rows = slice(start, min(start + step, count))
             drawn.append(module(torch.from_numpy(ids[rows]), torch.from_numpy(noise[rows])))
     pixels = torch.cat(drawn).numpy()
-    reference = Reference(PROMPTS[:count], ids[:count], noise[:count], pixels)
+    reference = Reference(tuple(prompts[:count]), ids[:count], noise[:count], pixels)
     if (contrast := reference.contrast) < FLAT:
         raise CertificateFailed(
             f"the reference's pictures are flat (standard deviation {contrast:.1f} of 255, at "

@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from export.options import ExportOptions
 from sidestep.errors import NotEnoughRoom
+from sidestep.memory import available_memory
 from sidestep.model_folder import ModelFolder
 
 # Copies of the fp32 weights that are in memory at once, at most, which is while ONNX Runtime opens
@@ -38,16 +39,6 @@ def check_room(folder: ModelFolder, options: ExportOptions) -> None:
             f"exporting {folder.path} writes about {_gib(disk)} and {_gib(free_disk)} are free on "
             "its disk; make room there or move the model"
         )
-
-
-def available_memory() -> int | None:
-    """Return the bytes of memory that can be had without swapping; None where nobody says."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    values = {name: rest for name, _, rest in (line.partition(":") for line in lines)}
-    return 1024 * int(values["MemAvailable"].split()[0]) if "MemAvailable" in values else None
 
 
 def _parameters(file: Path) -> int:

@@ -18,6 +18,7 @@ SidestepError
 ├── CompileFailed         a compiler refused a graph, or made of it what was not asked for
 ├── StageFailed           a stage of `sidestep run` failed; those before it are kept
 ├── BenchmarkFailed       what is measured failed in mid-run; what was measured before is told
+├── ProblemsFound         `sidestep doctor` found what serving does not work with
 ├── NotEnoughRoom         too little memory or disk for a command, found out before it starts
 └── ServiceUnavailable    the service cannot be reached, is full or is stopping
     └── ServiceBusy       it would be too late now; `retry_after_s` says when to come back
@@ -165,6 +166,12 @@ class BenchmarkFailed(SidestepError):
     """What is measured died or answered errors; what was measured until then is in the report."""
 
     code = "benchmark_failed"
+
+
+class ProblemsFound(SidestepError):
+    """Checks found what serving does not work with; each was told with its mend."""
+
+    code = "problems_found"
 
 
 class NotEnoughRoom(SidestepError):

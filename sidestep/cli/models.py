@@ -1,41 +1,29 @@
-"""`sidestep models`: what a running service draws with."""
+"""`sidestep models`: the models of this machine, and of a service that runs."""
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
-URL = click.option(
-    "--url", default="http://127.0.0.1:3000", show_default=True, help="Address of the service."
-)
-KEY = click.option(
-    "--key", envvar="SIDESTEP_KEY", show_envvar=True, help="API key, where the service wants one."
-)
-MOST_S = 600.0
+from sidestep.cli.lazy import LazyGroup
+
+# name -> (module in sidestep.cli, one line of help)
+COMMANDS = {
+    "list": ("models_list", "List the model folders that are here."),
+    "show": (
+        "models_show",
+        "Show a model's recipe, quality, certificates, licences and limits.",
+    ),
+    "check": ("models_check", "Check a model's files, certificates and plans."),
+    "reload": ("models_reload", "Open a running service's models anew."),
+}
 
 
-@click.group()
+@click.group(cls=LazyGroup, table=COMMANDS)
 def command() -> None:
-    """Manage the models of a running service."""
+    """Manage models.
 
-
-@command.command()
-@click.argument("name", required=False)
-@URL
-@KEY
-def reload(name: str | None, url: str, key: str | None) -> None:
-    """Open model NAME anew from its folder, or all models, while the service draws.
-
-    The new engine is opened and warmed up beside the old one, which finishes what it has accepted.
-    A damaged folder leaves the old one drawing. Allowed from the service's own machine, or with a
-    key of `sidestep keys add --admin`.
+    \b
+    sidestep models list
+    sidestep models show models/emoji
+    sidestep models check models/emoji
     """
-    from sidestep.client import Client
-
-    async def ask() -> list[dict[str, str]]:
-        async with Client(url, key=key, timeout_s=MOST_S) as client:
-            return await client.reload(name)
-
-    for model in asyncio.run(ask()):
-        click.echo(f"{model['name']}: {model['engine']}, weights {model['weights'][:12]}")

@@ -12,6 +12,7 @@ import pytest
 
 from sidestep.cli.bench import COMMANDS as BENCH
 from sidestep.cli.main import COMMANDS
+from sidestep.cli.models import COMMANDS as MODELS
 from sidestep.generator import Generator
 from sidestep.images import decode, encode, read_recipe
 from sidestep.model_folder import ONNX, ModelFolder
@@ -134,6 +135,7 @@ def test_a_cut_prompt_is_said(tiny_model: ModelFolder, tmp_path: Path) -> None:
         *([name, "--help"] for name in COMMANDS),
         ["data", "emoji", "--help"],
         *(["bench", name, "--help"] for name in BENCH),
+        *(["models", name, "--help"] for name in MODELS),
     ],
 )
 def test_help_needs_no_extra(tmp_path: Path, arguments: list[str]) -> None:

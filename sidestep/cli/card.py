@@ -11,7 +11,26 @@ from sidestep.errors import BackendUnavailable
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), default="data/emoji", show_default=True)
+@click.option(
+    "--quality",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="quality.json of `sidestep evaluate`, or paper.json of `sidestep evaluate-coco`.",
+)
+@click.option(
+    "--latency",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A report of `sidestep bench engine`.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of `sidestep data emoji`, to count how many captions are recognised.",
+)
+@click.option(
+    "--teacher/--no-teacher",
+    default=None,
+    help="Draw with the teacher too, in 50 steps.  [default: where its best guidance is known]",
+)
 @click.option(
     "--guidance", type=float, help="The teacher's guidance scale.  [default: the best of several]"
 )
@@ -23,24 +42,33 @@ from sidestep.errors import BackendUnavailable
     show_default=True,
     help="How many captions student and teacher are measured on.",
 )
-def command(model: Path, data: Path, guidance: float | None, count: int) -> None:
-    """Measure MODEL and its teacher, and write MODEL/README.md and MODEL/samples.png.
+def command(
+    model: Path,
+    quality: Path | None,
+    latency: Path | None,
+    data: Path | None,
+    teacher: bool | None,
+    guidance: float | None,
+    count: int,
+) -> None:
+    """Draw MODEL's samples, and write MODEL/README.md with what was measured.
 
-    A picture counts as recognised if the real picture nearest to it bears its caption. Without
-    --guidance, the scale at which most of the teacher's are recognised is its best.
+    Figures stay in the card: what is not measured again is told as before. With --data, a picture
+    counts as recognised if the real picture nearest to it bears its caption.
     """
     try:
-        from distill.emoji_bundle import read_sets
-        from distill.measure import SCALES, measure
+        from sidestep.pipeline.measured import gather
         from sidestep.pipeline.model_card import write_model_card
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "train") from error
     from sidestep.model_folder import ModelFolder
 
-    folder = ModelFolder.open(model)
-    sets = read_sets(data, size_px=folder.card.image_size[0])
-    scales = SCALES if guidance is None else (guidance,)
-    folder = measure(folder, sets, scales, count=count)
-    for key, value in folder.card.quality.items():
-        click.echo(f"{key}: {value}")
-    click.echo(write_model_card(folder))
+    folder = gather(ModelFolder.open(model), *filter(None, (quality, latency)))
+    if data is not None:
+        from distill.emoji_bundle import read_sets
+        from distill.measure import SCALES, measure
+
+        sets = read_sets(data, size_px=folder.card.image_size[0])
+        scales = SCALES if guidance is None else (guidance,)
+        folder = measure(folder, sets, scales, count=count)
+    click.echo(write_model_card(folder, teacher=teacher))

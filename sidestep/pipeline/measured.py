@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.reports import Report
+from sidestep.errors import InvalidData
 from sidestep.model_folder import ModelFolder, write_card
 
 # figure in the card -> where it stands in `bench.quality.evaluate.Judged`
@@ -28,15 +29,21 @@ SOURCES = {"student": "", "teacher": "teacher_", "start": "start_", "real": "rea
 JUDGED = tuple(_JUDGED)
 
 
-def gather(folder: ModelFolder, out: Path) -> ModelFolder:
-    """Take over what OUT holds of quality.json, paper.json and engines.json."""
+def gather(folder: ModelFolder, *files: Path) -> ModelFolder:
+    """Take over what was measured; files that are not there are passed over.
+
+    files: a quality.json, a paper.json and a report of `sidestep bench engine`, in any order
+    Raises InvalidData for a file that is none of them.
+    """
     quality, latency = dict(folder.card.quality), folder.card.latency
-    if told := _read(out / "quality" / "quality.json"):
-        quality |= judged_figures(told)
-    if told := _read(out / "coco" / "paper.json"):
-        quality |= {f"coco_{name}": value for name, value in told["scores"].items()}
-    if (file := out / "engines.json").is_file():
-        latency = latency_of(Report.read(file))
+    for file in filter(Path.is_file, files):
+        told = _read(file)
+        if "student" in told:
+            quality |= judged_figures(told)
+        elif "scores" in told:
+            quality |= {f"coco_{name}": value for name, value in told["scores"].items()}
+        else:
+            latency = latency_of(Report.read(file))
     return write_card(folder.path, replace(folder.card, quality=quality, latency=latency))
 
 
@@ -82,8 +89,9 @@ def latency_of(report: Report) -> dict[str, Any]:
     }
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return values
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidData(f"{path} cannot be read as JSON ({error})") from error
+    return values if isinstance(values, dict) else {}

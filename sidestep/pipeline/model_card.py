@@ -35,6 +35,7 @@ LIMITS = (
     "words, fails here, and the teacher's biases are kept. Guidance was fixed by the distillation, "
     "so that a request has no scale and no negative prompt. It draws at one size only."
 )
+GUIDANCE, USUAL_GUIDANCE = "teacher_guidance", 1.5  # in the card, and where that knows none
 _NAMES = {
     "frechet": "Fréchet distance",
     "precision": "precision",
@@ -48,19 +49,20 @@ _NAMES = {
 }
 
 
-def write_model_card(folder: ModelFolder, *, teacher: bool = True) -> Path:
+def write_model_card(folder: ModelFolder, *, teacher: bool | None = None) -> Path:
     """Draw the examples at seed 0, and write `README.md` beside the grid; returns its path.
 
     The model's own card gains its styles and limits, which the page shows.
-    teacher: whether it draws too, with 50 DDIM steps at the guidance scale that serves it best
+    teacher: whether it draws too, with 50 DDIM steps at the guidance scale that serves it best; if
+        absent, where the card knows that scale
     """
     card = folder.card
+    teacher = GUIDANCE in card.quality if teacher is None else teacher
     prompts = list(card.examples)
     seeds = [0] * len(prompts)
     rows = [[decode(p.data) for p in Generator.load(folder.path).draw(prompts, seeds)]]
     if teacher:
-        scale = card.quality["teacher_guidance"]
-        drawn = ManyStepTeacher(folder.path).draw(prompts, seeds, guidance_scale=scale)
+        drawn = ManyStepTeacher(folder.path).draw(prompts, seeds, guidance_scale=_scale(card))
         rows.append(list(drawn))
     save_grid(folder.path / "samples.png", rows)
     styles = tuple(source.style for source in SOURCES) if _is_emoji(card) else card.styles
@@ -89,6 +91,10 @@ def _text(folder: ModelFolder, *, with_teacher: bool) -> str:
         textwrap.fill(card.limits, 100),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _scale(card: ModelCard) -> float:
+    return float(card.quality.get(GUIDANCE, USUAL_GUIDANCE))
 
 
 def _section(heading: str, *parts: str) -> list[str]:
@@ -135,11 +141,10 @@ def _about(card: ModelCard) -> str:
 def _samples(card: ModelCard, *, with_teacher: bool) -> str:
     below, told = "", ""
     if with_teacher:
-        scale = card.quality["teacher_guidance"]
         below = f" Bottom: its teacher, {TEACHER_STEPS} steps."
         told = (
             f"\nBottom row: its teacher, same noise, {TEACHER_STEPS} DDIM steps at guidance "
-            f"{scale:g}, {2 * TEACHER_STEPS} evaluations each."
+            f"{_scale(card):g}, {2 * TEACHER_STEPS} evaluations each."
         )
     return (
         f"![Top: this model, {_evaluations(card)}.{below}](samples.png)\n\n"

@@ -133,13 +133,13 @@ class Recipe:
         )
 
     def _card(self) -> Stage:
-        measured = [self.out / name for name in (CHECKS, QUALITY, COCO, ENGINES)]
+        measured = [self.out / name for name in (QUALITY, COCO, ENGINES)]
         return Stage(
             "card",
             "draw the samples and write the model card",
             inputs=lambda: [self._compiled(), *map(_hash, measured)],
             outputs=partial(_hash, self.model / "README.md"),
-            work=partial(work.card, self.options, self.model),
+            work=partial(work.card, self.options, self.model, measured),
         )
 
     def _compiled(self) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -165,13 +165,13 @@ def gpu_names() -> list[str]:
     return [gpu["name"] for gpu in gpus()]
 
 
-def card(options: RunOptions, model: Path) -> str:
-    """Write the model card from what the other stages left behind."""
+def card(options: RunOptions, model: Path, measured: Sequence[Path]) -> str:
+    """Write the model card from what the other stages measured."""
     from sidestep.pipeline.measured import gather
     from sidestep.pipeline.model_card import write_model_card
 
-    folder = gather(ModelFolder.open(model), options.out)
-    return str(write_model_card(folder, teacher=options.preset == EMOJI))
+    folder = gather(ModelFolder.open(model), *measured)
+    return str(write_model_card(folder, teacher=None if options.preset == EMOJI else False))
 
 
 def _guidance(options: RunOptions) -> float | None:

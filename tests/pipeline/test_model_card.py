@@ -1,0 +1,100 @@
+"""A model card tells what was measured, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sidestep.errors import InvalidData
+from sidestep.model_folder import ModelFolder, write_card
+from sidestep.pipeline.measured import gather
+from sidestep.pipeline.model_card import LIMITS, write_model_card
+
+SEEN = {"pictures": 4, "frechet": 0.05, "precision": 0.9, "recall": 0.8}
+FIT = {"prompts": 4, "clip": 0.8, "named": 0.75, "styled": None}
+MADE = {"command": "sidestep evaluate", "date": "2026-01-02", "machine": {"cpu": "a CPU"}}
+
+
+def judged(frechet: float) -> dict[str, Any]:
+    return {"seen": {**SEEN, "frechet": frechet}, "fit": FIT, "held_out": None, "diversity": None}
+
+
+def quality(path: Path, **more: Any) -> Path:
+    told = {
+        **{"images": 4, "judge": "a" * 64, "guidance": 2.0, "closed": 0.71, "made": MADE},
+        **{"student": judged(0.05), "teacher": judged(0.02), "start": judged(0.12)},
+        **{"real": judged(0.01), **more},
+    }
+    path.write_text(json.dumps(told))
+    return path
+
+
+def height(folder: ModelFolder) -> int:
+    with Image.open(folder.path / "samples.png") as grid:
+        return grid.height
+
+
+def test_figures_of_the_judge_come_into_the_card_and_the_readme(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    folder = gather(tiny_model, quality(tmp_path / "quality.json"), tmp_path / "absent.json")
+    figures = folder.card.quality
+    assert figures["frechet"] == 0.05
+    assert figures["teacher_frechet"] == 0.02
+    assert "held_out_clip" not in figures
+    text = write_model_card(folder, teacher=False).read_text()
+    assert "| Fréchet distance | 0.01 | 0.12 | 0.05 | 0.02 |" in text
+    assert "71% are closed" in text
+    assert "`sidestep evaluate`, 2026-01-02, a CPU." in text
+    assert "held out" not in text
+
+
+def test_an_unmeasured_model_claims_nothing(tiny_model: ModelFolder) -> None:
+    text = write_model_card(tiny_model).read_text()
+    for heading in ("## Quality", "## Latency"):
+        assert heading not in text
+    assert "## Engines" in text  # its certificate is there
+    assert "its folder does not name one" in text
+    assert " ".join(LIMITS.split()) in " ".join(text.split())
+
+
+def test_the_grid_has_a_row_for_each_that_draws(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    write_model_card(tiny_model)
+    alone = height(tiny_model)
+    folder = gather(tiny_model, quality(tmp_path / "quality.json"))  # which tells the guidance
+    text = write_model_card(folder).read_text()
+    assert height(folder) > 1.9 * alone
+    assert "50 DDIM steps at guidance 2" in text
+
+
+def test_the_licence_of_the_weights_is_the_readmes(tiny_model: ModelFolder) -> None:
+    card = replace(tiny_model.card, licences={"weights": "CreativeML-OpenRAIL-M"})
+    folder = write_card(tiny_model.path, card)
+    text = write_model_card(folder, teacher=False).read_text()
+    assert "license: creativeml-openrail-m\n" in text
+    assert "- weights: CreativeML-OpenRAIL-M" in text
+
+
+def test_the_papers_results_stand_beside_those_of_its_presets(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    recipe = {**tiny_model.card.recipe, "preset": "sd15"}
+    folder = write_card(tiny_model.path, replace(tiny_model.card, recipe=recipe))
+    text = write_model_card(folder, teacher=False).read_text()
+    assert "not scored yet: sidestep evaluate-coco" in text
+    assert "| LSG, κ = 1.5 | 8.71 | 0.302 |" in text
+    scores = {"fid": 9.4, "clip": 0.301, "precision": None, "recall": None}
+    (tmp_path / "paper.json").write_text(json.dumps({"scores": scores}))
+    text = write_model_card(gather(folder, tmp_path / "paper.json"), teacher=False).read_text()
+    assert "| **this model** | 9.4 | 0.301 |" in text
+
+
+def test_a_file_of_something_else_is_named(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    (tmp_path / "notes.json").write_text("{}")
+    with pytest.raises(InvalidData, match=r"notes\.json"):
+        gather(tiny_model, tmp_path / "notes.json")

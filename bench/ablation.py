@@ -94,9 +94,10 @@ def train(
 
 
 def judge(models: Mapping[str, Path], store: Path, options: EvaluateOptions) -> dict[str, Quality]:
-    """Judge every model, the teacher once, with the first."""
+    """Judge every model, and with the first what is the same for all: teacher and start."""
+    alone = replace(options, teacher=False, start=False)
     return {
-        name: evaluate(model, store, replace(options, teacher=options.teacher and number == 0))
+        name: evaluate(model, store, alone if number else options)
         for number, (name, model) in enumerate(models.items())
     }
 
@@ -105,6 +106,8 @@ def report(qualities: Mapping[str, Quality]) -> Report:
     """Write a row for each question and case, after the real pictures and the teacher."""
     first = next(iter(qualities.values()))
     known = {"real pictures": first.real}
+    if first.start:
+        known["before the first update"] = first.start
     if first.teacher:
         known[f"teacher, 50 steps at {first.guidance:g}"] = first.teacher
     rows = [_row("", name, judged) for name, judged in known.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from distill.many_steps import ManyStepTeacher
 from distill.recognition import recognised
 from sidestep.generator import Generator
 from sidestep.images import decode
-from sidestep.model_folder import ModelFolder, write_card
+from sidestep.model_folder import CARD, ModelFolder, write_card
 
 SCALES = (1.5, 2.0, 3.0, 4.5)
 
@@ -43,6 +44,14 @@ def measure(
         "teacher_guidance": best,
     }
     return write_card(folder.path, replace(folder.card, quality={**folder.card.quality, **quality}))
+
+
+def known_guidance(path: Path) -> float | None:
+    """Return the scale that serves a folder's teacher best, where its card tells it."""
+    if not (path / CARD).is_file():
+        return None
+    told: float | None = ModelFolder.open(path).card.quality.get("teacher_guidance")
+    return told
 
 
 def _captions(sets: Sequence[EmojiSet], count: int) -> list[str]:

@@ -53,6 +53,7 @@ def command(
         from bench import ablation
         from bench.markdown import report_text
         from bench.quality.evaluate import EvaluateOptions
+        from distill.measure import known_guidance
         from distill.prompts import read_prompts
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "eval") from error
@@ -69,7 +70,8 @@ def command(
         names,
         images=images_seen or ablation.IMAGES_SEEN,
     )
-    options = EvaluateOptions(images=images, engine="pytorch")
+    guidance = known_guidance(teacher)
+    options = EvaluateOptions(images=images, engine="pytorch", start=True, guidance=guidance)
     report = ablation.report(ablation.judge(models, runs / "pictures", options))
     if out:
         ablation.save_pictures(models, out.with_suffix(".png"))

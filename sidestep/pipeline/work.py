@@ -107,8 +107,13 @@ def judged(options: RunOptions) -> EvaluateOptions:
     """Say what the judge is shown: of a short run few pictures, at the teacher's known guidance."""
     with _needing("eval"):
         from bench.quality.evaluate import EvaluateOptions
-    images = FEW_PICTURES if options.is_short else PICTURES
-    return EvaluateOptions(images, start=True, brief=options.is_short, guidance=_guidance(options))
+    from distill.measure import known_guidance
+
+    images, guidance = (
+        FEW_PICTURES if options.is_short else PICTURES,
+        known_guidance(options.teacher),
+    )
+    return EvaluateOptions(images, start=True, brief=options.is_short, guidance=guidance)
 
 
 def judge_hash() -> str:
@@ -172,16 +177,6 @@ def card(options: RunOptions, model: Path, measured: Sequence[Path]) -> str:
 
     folder = gather(ModelFolder.open(model), *measured)
     return str(write_model_card(folder, teacher=None if options.preset == EMOJI else False))
-
-
-def _guidance(options: RunOptions) -> float | None:
-    """Return the guidance scale that serves an embedded model's teacher best, if it is known."""
-    from sidestep.model_folder import CARD
-
-    if not (options.teacher / CARD).is_file():
-        return None
-    known: float | None = ModelFolder.open(options.teacher).card.quality.get("teacher_guidance")
-    return known
 
 
 @contextmanager

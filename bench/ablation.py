@@ -22,6 +22,7 @@ from distill.options import DistillOptions
 from distill.presets import PRESETS
 from distill.progress import save_grid
 from distill.student import EXAMPLES, distil_folder
+from sidestep.errors import InvalidRequest
 from sidestep.generator import Generator
 from sidestep.images import decode
 
@@ -31,13 +32,17 @@ SHOWN = 10  # pictures of each case
 
 @dataclass(frozen=True)
 class Case:
-    """A student by what it has otherwise than the first: a strategy and options."""
+    """A student by what it has otherwise than the first: a strategy and options.
+
+    adversarial: whether real pictures are added to the loss
+    """
 
     question: str
     guidance: Guidance = field(default_factory=lambda: strategy("lsg", KAPPA))
     changes: Mapping[str, Any] = field(default_factory=dict)
+    adversarial: bool = False
 
-    def options(self, images: int) -> DistillOptions:
+    def options(self, images: int, real_images: Path | None = None) -> DistillOptions:
         """Return the whole recipe for so many images; checkpoints at the half and at the end."""
         batch = self.changes.get("batch", BATCH)
         steps = images // batch
@@ -47,15 +52,17 @@ class Case:
             batch=batch,
             iterations=steps,
             checkpoint_every=max(1, steps // 2),
+            real_images=str(real_images or "") if self.adversarial else "",
         )
         return replace(base, **self.changes)
 
 
-STRATEGIES, TIMESTEPS, BATCHES, FORMATS = (
+STRATEGIES, TIMESTEPS, BATCHES, FORMATS, ROADMAP = (
     "strategies and guidance (Figures 3 and 4, Table 3)",
     "the generator's timestep (Figure 5)",
     "images per update",
     "number formats (Figure 10)",
+    "few steps, and the adversarial term",
 )
 CASES = {
     "lsg1.5": Case(STRATEGIES),
@@ -72,23 +79,46 @@ CASES = {
     "b8": Case(BATCHES, changes={"batch": 8}),
     "fp32": Case(FORMATS, changes={"precision": "fp32"}),
     "fp16": Case(FORMATS, changes={"precision": "fp16"}),
+    "adversarial": Case(ROADMAP, adversarial=True),
+    "k2": Case(ROADMAP, changes={"steps": 2}),
+    "k4": Case(ROADMAP, changes={"steps": 4}),
+    "zero-cfg": Case(ROADMAP, strategy("zero-cfg", 1)),
+    "zero-cfg-adversarial": Case(ROADMAP, strategy("zero-cfg", 1), adversarial=True),
 }
 # What a table of a question begins with: the case that all others differ from.
-FIRST = {STRATEGIES: "lsg1.5", TIMESTEPS: "t625", BATCHES: "b32", FORMATS: "bf16"}
+FIRST = {STRATEGIES: "lsg1.5", TIMESTEPS: "t625", BATCHES: "b32", FORMATS: "bf16", ROADMAP: "k1"}
+
+
+def names(real_images: Path | None) -> list[str]:
+    """Name all cases that can be distilled, with or without real pictures."""
+    return [name for name, case in CASES.items() if real_images or not case.adversarial]
 
 
 def train(
-    teacher: Path, prompts: Sequence[str], out: Path, names: Sequence[str], *, images: int
+    teacher: Path,
+    prompts: Sequence[str],
+    out: Path,
+    names: Sequence[str],
+    *,
+    images: int,
+    real_images: Path | None = None,
 ) -> dict[str, Path]:
     """Distil the named cases into `out/NAME`; what is finished is left alone. The models' folders.
 
-    Raises what `distil_folder` raises.
+    real_images: a folder of pictures or of `sidestep data emoji`, for the adversarial cases
+    Raises InvalidRequest where they need it, and what `distil_folder` raises.
     """
+    if real_images is None and (lacking := [n for n in names if CASES[n].adversarial]):
+        raise InvalidRequest(
+            f"the cases {', '.join(lacking)} need --real-images DIR; give it, or leave them out",
+            field="cases",
+        )
     models = {}
     for name in names:
         model = out / name / "model"
         if not (model / "sidestep.json").is_file():
-            distil_folder(teacher, prompts, out / name, CASES[name].options(images), name=name)
+            options = CASES[name].options(images, real_images)
+            distil_folder(teacher, prompts, out / name, options, name=name)
         models[name] = model
     return models
 
@@ -112,12 +142,10 @@ def report(qualities: Mapping[str, Quality]) -> Report:
         known[f"teacher, 50 steps at {first.guidance:g}"] = first.teacher
     rows = [_row("", name, judged) for name, judged in known.items()]
     for question, name in FIRST.items():
-        rows.append(_row(question, name, qualities["lsg1.5"].student))
-        rows += [
-            _row(question, case, quality.student)
-            for case, quality in qualities.items()
-            if CASES[case].question == question and case != "lsg1.5"
-        ]
+        asked = [case for case in qualities if CASES[case].question == question]
+        if others := [case for case in asked if case != "lsg1.5"]:
+            rows.append(_row(question, name, qualities["lsg1.5"].student))
+            rows += [_row(question, case, qualities[case].student) for case in others]
     settings = {"pictures": first.images, "judge": first.judge}
     return Report("ablation", rows, settings=settings)
 

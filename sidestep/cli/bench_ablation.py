@@ -28,6 +28,11 @@ from sidestep.errors import BackendUnavailable, InvalidRequest
 )
 @click.option("--cases", default="", help="Some of the cases, separated by commas.  [default: all]")
 @click.option(
+    "--real-images",
+    type=click.Path(path_type=Path),
+    help="Folder of pictures, or of `sidestep data emoji`, for the adversarial cases.",
+)
+@click.option(
     "--images-seen", type=click.IntRange(32), help="By each student in training.  [default: 3840]"
 )
 @click.option(
@@ -41,13 +46,15 @@ def command(
     prompts: Path,
     runs: Path,
     cases: str,
+    real_images: Path | None,
     images_seen: int | None,
     images: int,
     out: Path | None,
 ) -> None:
     """Distil a student for each strategy, timestep, batch and number format, and judge them all.
 
-    The paper's Figures 3, 4, 5 and 10 and its Table 3 in miniature. Hours on a CPU.
+    The paper's Figures 3, 4, 5 and 10 and its Table 3 in miniature, and what its authors have gone
+    on to: several steps, the adversarial term, Zero-CFG. Hours on a CPU.
     """
     try:
         from bench import ablation
@@ -57,7 +64,7 @@ def command(
         from distill.prompts import read_prompts
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "eval") from error
-    names = [name for name in cases.split(",") if name] or list(ablation.CASES)
+    names = [name for name in cases.split(",") if name] or ablation.names(real_images)
     if unknown := [name for name in names if name not in ablation.CASES]:
         raise InvalidRequest(
             f"{unknown[0]!r} is no case; there are {', '.join(ablation.CASES)}", field="cases"
@@ -69,6 +76,7 @@ def command(
         runs,
         names,
         images=images_seen or ablation.IMAGES_SEEN,
+        real_images=real_images,
     )
     guidance = known_guidance(teacher)
     options = EvaluateOptions(images=images, engine="pytorch", start=True, guidance=guidance)

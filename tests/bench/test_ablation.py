@@ -11,17 +11,30 @@ from bench.markdown import report_text
 from bench.quality.evaluate import EvaluateOptions
 from distill.folders import Teacher, write_teacher
 from distill.guidance import strategy
+from sidestep.errors import InvalidRequest
 from sidestep.model_folder import ModelFolder
 
 
 def test_cases_differ_in_what_they_ask_and_see_as_many_images() -> None:
-    recipes = {name: case.options(3840) for name, case in ablation.CASES.items()}
+    real = Path("data/emoji")
+    recipes = {name: case.options(3840, real) for name, case in ablation.CASES.items()}
     assert {r.iterations * r.batch for r in recipes.values()} == {3840}
     assert recipes["b8"].iterations == 480
     assert recipes["long"].guidance == strategy("long", 3)
     assert recipes["t354"].init_timestep == 354
     assert recipes["fp16"].precision == "fp16"
+    assert recipes["k4"].steps == 4
+    with_real = {name for name, recipe in recipes.items() if recipe.real_images}
+    assert with_real == {"adversarial", "zero-cfg-adversarial"}
     assert len({repr(recipe.identity) for recipe in recipes.values()}) == len(recipes)
+
+
+def test_adversarial_cases_need_real_pictures(tmp_path: Path) -> None:
+    assert "adversarial" not in ablation.names(None)
+    assert "adversarial" in ablation.names(tmp_path)
+    with pytest.raises(InvalidRequest, match="the cases adversarial need --real-images"):
+        ablation.train(tmp_path, [], tmp_path / "runs", ["k2", "adversarial"], images=64)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.filterwarnings("ignore::sidestep.tokenizer.PromptCut")  # the tiny teacher reads little

@@ -92,6 +92,12 @@ class Generator:
         told = (self.examples, self.styles, self.limits, spec.steps)
         return ModelInfo(self.name, spec.image_size, spec.weights, spec.name, *told)
 
+    @property
+    def licence(self) -> str | None:
+        """Name the licences in the model's card, each once."""
+        licences = self.source.card.licences if self.source else {}
+        return ", ".join(dict.fromkeys(licences.values())) or None
+
     def __call__(
         self, prompt: str, *, seed: int | None = None, format: ImageFormat = "png"
     ) -> Picture:
@@ -141,7 +147,7 @@ class Generator:
     ) -> Picture:
         """Encode pixels [H, W, 3] with their recipe inside; `timings` gains the encoding's time."""
         spec = self.engine.spec
-        made_of = (self.name, spec.weights, spec.name, __version__, encoding.quality)
+        made_of = (self.name, spec.weights, spec.name, __version__, encoding.quality, self.licence)
         recipe = Recipe(prompt, seed, *made_of) if encoding.recipe else None
         began = time.perf_counter()
         data = encode(pixels, encoding.format, recipe, quality=encoding.quality)

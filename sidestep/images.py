@@ -25,7 +25,10 @@ _KEY = "sidestep"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that draws a picture again; `quality` is that of its file, if it had one."""
+    """Everything that draws a picture again; `quality` is that of its file, if it had one.
+
+    licence: those of the weights and of what they learned from, as far as the model's card tells
+    """
 
     prompt: str
     seed: int
@@ -34,6 +37,7 @@ class Recipe:
     engine: str
     version: str
     quality: int | None = None
+    licence: str | None = None
 
 
 def encode(

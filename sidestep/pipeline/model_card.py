@@ -65,8 +65,10 @@ def write_model_card(folder: ModelFolder, *, teacher: bool | None = None) -> Pat
         drawn = ManyStepTeacher(folder.path).draw(prompts, seeds, guidance_scale=_scale(card))
         rows.append(list(drawn))
     save_grid(folder.path / "samples.png", rows)
-    styles = tuple(source.style for source in SOURCES) if _is_emoji(card) else card.styles
-    folder = write_card(folder.path, replace(card, styles=styles, limits=_limits(card)))
+    if _is_emoji(card):
+        styles = tuple(source.style for source in SOURCES)
+        card = replace(card, styles=styles, licences=_emoji_licences())
+    folder = write_card(folder.path, replace(card, limits=_limits(card)))
     path = folder.path / "README.md"
     write_bytes(path, _text(folder, with_teacher=teacher).encode())
     return path
@@ -302,6 +304,12 @@ def _certificates(folder: ModelFolder) -> str:
         )
     head = ["certificate", "precision", "largest difference", "PSNR", "alone or in a batch"]
     return f"Against fp32 PyTorch on fixed prompts and seeds:\n\n{table(head, rows)}" * bool(rows)
+
+
+def _emoji_licences() -> dict[str, str]:
+    """Name the licence of the weights, and those of the pictures that they learned from."""
+    pictures = {f"{s.style}, by {s.author}": s.licence for s in SOURCES}
+    return {"weights": "Apache-2.0", **pictures}
 
 
 def _licences(card: ModelCard) -> str:

@@ -10,7 +10,7 @@ from sidestep.engines.fake import FakeEngine
 from sidestep.errors import InvalidModel, InvalidRequest
 from sidestep.generator import Generator
 from sidestep.images import decode, read_recipe
-from sidestep.model_folder import ONNX, ModelFolder, find_model, write_card
+from sidestep.model_folder import CARD, ONNX, ModelFolder, find_model, write_card
 from sidestep.requests import GenerateRequest
 from sidestep.tokenizer import PromptTokenizer
 

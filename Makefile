@@ -48,6 +48,8 @@ lock: ## Pin the newest allowed versions in locks/ (needs uv)
 	$(UV) pip compile pyproject.toml $(LOCK) --upgrade --output-file locks/serve.txt
 	$(UV) pip compile pyproject.toml $(LOCK) --upgrade --extra dev \
 		--constraint locks/serve.txt --output-file locks/dev.txt
+	$(UV) pip compile pyproject.toml $(LOCK) --upgrade --extra gpu --extra tensorrt-rtx \
+		--no-emit-package onnxruntime --constraint locks/serve.txt --output-file locks/cuda.txt
 
 LOCK := --quiet --group build --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,11 +16,10 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
 
-def run(*command: str | Path, **environment: str) -> str:
+def run(*command: str | Path, cwd: Path = ROOT) -> str:
     done = subprocess.run(
         [str(part) for part in command],
-        cwd=ROOT,
-        env={**os.environ, **environment},
+        cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
@@ -52,17 +52,22 @@ def test_the_wheel_carries_the_model(tmp_path: Path) -> None:
     assert int(out.stdout) > 500
 
 
-def test_a_bento_is_built_offline(tmp_path: Path) -> None:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    home = {"BENTOML_HOME": str(tmp_path), "BENTOML_DO_NOT_TRACK": "True", "PATH": path}
-    run(sys.executable, "-m", "bentoml", "build", "--output", "tag", **home)
-    (bento,) = (tmp_path / "bentos" / "sidestep").glob("*/src")
-    assert (bento / "serve" / "service.py").exists()
-    assert (bento / "models" / "emoji" / "onnx" / "generator.onnx").exists()
-    assert not (bento / "models" / "emoji" / "teacher").exists()
-    assert not (bento / "distill").exists()
-    code = "from sidestep.generator import Generator as G; print(G.load().name)"
-    out = subprocess.run(
-        [sys.executable, "-c", code], cwd=bento, capture_output=True, text=True, check=True
-    )
-    assert out.stdout.strip() == "emoji"
+def test_a_wheel_of_the_sdist_is_that_of_the_checkout(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--directory"]
+    run(*build, tmp_path / "checkout", "--target", "wheel")
+    run(*build, tmp_path, "--target", "sdist")
+    (sdist,) = tmp_path.glob("sidestep-*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    source = tmp_path / sdist.name.removesuffix(".tar.gz")
+    run(*build, tmp_path / "sdist", "--target", "wheel", cwd=source)
+    (wanted,), (found,) = (list((tmp_path / n).glob("*.whl")) for n in ("checkout", "sdist"))
+    assert contents(found) == contents(wanted)
+    assert found.name == wanted.name
+    for file in ("deploy/Containerfile", "locks/cuda.txt", "Makefile", "tests/test_packaging.py"):
+        assert (source / file).is_file()
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sidestep.engines.contract import GeneratorSpec
+from sidestep.engines.cores import count_cores
 from sidestep.errors import InvalidModel
 from sidestep.model_folder import ONNX, ModelFolder
 
@@ -37,7 +37,7 @@ class OnnxRuntimeEngine:
         if graph is None:
             beside = [f"{file}.data"] if folder.has(f"{file}.data") else []
             folder.check([file, *beside, *folder.card.onnx_shares])
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        cores = count_cores()
         large = folder.card.image_size[0] > LARGE_PX
         threads = cores if large else min(cores, MOST_THREADS)
         path = graph or folder.path / file

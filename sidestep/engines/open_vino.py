@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import queue
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidestep.engines.contract import GeneratorSpec
+from sidestep.engines.cores import count_cores
 from sidestep.errors import BackendUnavailable, InvalidModel, InvalidRequest
 from sidestep.model_folder import ModelFolder
 
@@ -49,7 +49,7 @@ class OpenVinoEngine:
             )
         if graph is None:
             folder.check([file])
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        cores = count_cores()
         path = graph or folder.path / file
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],

@@ -72,8 +72,8 @@ def within(minutes: float, recipe: DistillOptions) -> DistillOptions:
         raise InvalidTraining(f"--budget {minutes:g} is below {LEAST_MINUTES:g} minutes, the least")
     return replace(
         recipe,
-        batch=16,
-        learning_rate=2e-4,
+        batch=8,
+        learning_rate=1e-4,
         ema_half_life=1_000,
         iterations=1_000_000,
         seconds=60 * minutes * DISTIL_SHARE,

@@ -16,7 +16,7 @@ EMOJI = "emoji"  # the preset whose pictures the shipped judge knows
 STAGES = ("distil", "decoder", "export", "certify", "evaluate", "bench", "card")
 # Of a run's minutes: what the distillation gets. The rest loads, exports, draws and judges.
 DISTIL_SHARE = 0.45
-PICTURES, FEW_PICTURES = 1000, 48  # that the judge compares, in a whole run and in a short one
+PICTURES, FEW_PICTURES = 1000, 96  # that the judge compares, in a whole run and in a short one
 BENCH_S, FEW_BENCH_S = 20.0, 2.0  # for each engine and batch size
 
 

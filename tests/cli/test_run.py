@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,3 +177,21 @@ def test_a_whole_run_ends_with_a_card_that_tells_all(flags: list[str], tmp_path:
     assert {check["level"] for check in checks} <= {"ok", "note"}
     again = run(flags, "--budget", "0.2")
     assert again.stderr.count("unchanged since") == 5
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_three_times_goes_on(flags: list[str], tmp_path: Path) -> None:
+    code = "from sidestep.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "run", *flags, "--until", "bench"]
+    for stage in ("[1/4] distil:", "[2/4] export", "[4/4] bench"):
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr
+            told = [next(line for line in process.stderr if line.startswith(stage))]
+            process.kill()
+            told += process.stderr.readlines()
+        assert not any(f"{stage} done" in line for line in told)
+    last = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert last.stderr.count("unchanged since") == 3
+    assert "[4/4] bench: done" in last.stderr
+    folders = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith(".")}
+    assert {"model", "run.json", "run.log", "checks.json", "engines.json"} <= folders

@@ -62,9 +62,8 @@ SECTIONS = (
     Section(
         "ablation-emoji",
         "What a student depends on",
-        "Students of the embedded teacher after 2,560 images each, 256 pictures judged "
-        "(docs/evaluation.md has the judge and its biases with few pictures). Ten prompts at seed 0 "
-        "below.",
+        "Students of the embedded teacher after 2,560 images each; 256 pictures judged, so few that "
+        "distances are biased upwards. Below, ten prompts of each at seed 0.",
         "sidestep bench ablation --teacher models/emoji --prompts prompts.txt "
         "--images-seen 2560 --images 256 --out docs/benchmarks/ablation-emoji.json",
     ),

@@ -67,7 +67,8 @@ def judged_figures(quality: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def latency_of(report: Report) -> dict[str, Any]:
-    """Take a report of `sidestep bench engine` for the card."""
+    """Take a report of `sidestep bench engine` for the card, without others' rows."""
+    ours = {told["name"] for told in report.figures["contenders"] if told["ours"]}
     rows = [
         {
             "engine": row["name"],
@@ -77,6 +78,7 @@ def latency_of(report: Report) -> dict[str, Any]:
             "images_per_s": row["images_per_s"]["value"],
         }
         for row in report.rows
+        if row["name"] in ours
     ]
     gpus = [gpu["name"] for gpu in report.machine["gpus"]]
     return {

@@ -62,7 +62,7 @@ SECTIONS = (
     Section(
         "ablation-emoji",
         "What a student depends on",
-        "Students of the embedded teacher after 2,560 images each; 256 pictures judged, so few that "
+        "Students of the embedded teacher after 2,560 images each; 256 pictures judged, so that "
         "distances are biased upwards. Below, ten prompts of each at seed 0.",
         "sidestep bench ablation --teacher models/emoji --prompts prompts.txt "
         "--images-seen 2560 --images 256 --out docs/benchmarks/ablation-emoji.json",

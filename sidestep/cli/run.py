@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,7 +93,11 @@ if TYPE_CHECKING:
 )
 @click.option("--serve", "serving", is_flag=True, help="Serve the model when all is done.")
 @click.option(
-    "--port", type=click.IntRange(1, 65535), default=3000, show_default=True, help="Of --serve."
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=3000,
+    show_default=True,
+    help="Of --serve, whose other settings are the variables of `sidestep serve`.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the stages, the settings and the memory.")
 @recipe_flags
@@ -132,7 +136,8 @@ def command(**given: Any) -> None:
         from serve.run import serve
         from serve.settings import Settings
 
-        serve(Settings(model=(str(model.absolute()),), port=given["port"]))
+        settings = Settings.from_environment()
+        serve(replace(settings, model=(str(model.absolute()),), port=given["port"]))
 
 
 def _options(given: dict[str, Any]) -> RunOptions:

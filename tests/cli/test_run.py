@@ -54,6 +54,7 @@ def test_a_second_run_finds_everything_unchanged(flags: list[str], tmp_path: Pat
     assert weights(tmp_path) == card.weights
 
 
+@pytest.mark.slow
 def test_another_teacher_changes_all_that_depends_on_it(
     flags: list[str], tiny_teacher: Teacher, tmp_path: Path
 ) -> None:
@@ -86,6 +87,7 @@ def test_another_runs_folder_is_refused(flags: list[str], tmp_path: Path) -> Non
     assert weights(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_is_named_and_gone_on_with(flags: list[str], tmp_path: Path) -> None:
     assert run(flags, "--until", "distil").exit_code == 0
     model = tmp_path / "run" / "model"

@@ -136,6 +136,7 @@ def page_text(reports: dict[str, Report], source: Path, out: Path) -> str:
             report_text(report) if report else f"Not yet measured. The command: `{section.command}`"
         )
         parts += [f"## {section.heading}", section.text, told]
-        if (source / f"{section.name}.png").is_file():
-            parts.append(f"![{section.heading}]({(folder / section.name).as_posix()}.png)")
+        for name in (section.name, f"{section.name}-samples"):
+            if (source / f"{name}.png").is_file():
+                parts.append(f"![{section.heading}]({(folder / name).as_posix()}.png)")
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -19,6 +19,8 @@ def plot_report(report: Report, path: Path) -> bool:
         latency_against_batch(report, path)
     elif report.kind == "http" and any(row["loop"] == "open" for row in report.rows):
         throughput_against_slo(report, path)
+    elif report.kind == "ablation":
+        fid_against_clip(_cases(report), path)
     else:
         return False
     return True
@@ -64,23 +66,40 @@ def throughput_against_slo(report: Report, path: Path) -> None:
 
 
 def fid_against_clip(points: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw FID over CLIP score, one point for each guidance scale κ: better is lower right.
+    """Draw FID over CLIP score: better is lower right.
 
-    points: mappings with `kappa`, `fid`, `clip`, and `name` where several models are drawn
+    points: mappings with `fid`, `clip`, `label` and `name`, whose points are of one colour
     """
     with _axes(path) as axes:
-        for name in dict.fromkeys(point.get("name", "") for point in points):
-            ours = sorted(
-                (point for point in points if point.get("name", "") == name),
-                key=lambda point: float(point["kappa"]),
-            )
-            axes.plot([p["clip"] for p in ours], [p["fid"] for p in ours], "o-", label=name or None)
+        for name in dict.fromkeys(point["name"] for point in points):
+            ours = [point for point in points if point["name"] == name]
+            axes.plot([p["clip"] for p in ours], [p["fid"] for p in ours], "o", label=name)
             for point in ours:
                 place = (point["clip"], point["fid"])
                 axes.annotate(
-                    f"κ={point['kappa']:g}", place, textcoords="offset points", xytext=(5, 5)
+                    point["label"],
+                    place,
+                    textcoords="offset points",
+                    xytext=(5, 5),
+                    fontsize="small",
                 )
-        axes.set(xlabel="CLIP score", ylabel="FID")
+        axes.margins(0.2)
+        axes.set(xlabel="CLIP score", ylabel="Fréchet distance")
+
+
+def _cases(report: Report) -> list[dict[str, Any]]:
+    """Take an ablation's first question, of strategies and κ, and what they are compared with."""
+    questions = list(dict.fromkeys(row["question"] for row in report.rows))[:2]
+    return [
+        {
+            "name": row["question"] or "compared with",
+            "label": row["case"],
+            "fid": row["frechet"],
+            "clip": row["clip"],
+        }
+        for row in report.rows
+        if row["question"] in questions
+    ]
 
 
 def training_curves(log: Path, path: Path) -> None:

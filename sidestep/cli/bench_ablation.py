@@ -39,7 +39,9 @@ from sidestep.errors import BackendUnavailable, InvalidRequest
     "--images", type=click.IntRange(4), default=1000, show_default=True, help="Judged of each."
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the report here, as JSON, and a grid."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the report here, as JSON, and a grid of pictures beside it.",
 )
 def command(
     teacher: Path,
@@ -82,6 +84,6 @@ def command(
     options = EvaluateOptions(images=images, engine="pytorch", start=True, guidance=guidance)
     report = ablation.report(ablation.judge(models, runs / "pictures", options))
     if out:
-        ablation.save_pictures(models, out.with_suffix(".png"))
+        ablation.save_pictures(models, out.with_name(f"{out.stem}-samples.png"))
         report.write(out)
     click.echo(report_text(report))

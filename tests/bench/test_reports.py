@@ -15,7 +15,7 @@ from bench.compare import compare
 from bench.machine import machine, nvidia_smi
 from bench.markdown import report_text
 from bench.page import SECTIONS, page_text, read_reports, write_page
-from bench.plots import fid_against_clip, plot_report, training_curves
+from bench.plots import plot_report, training_curves
 from bench.reports import Report, dump
 from bench.stats import summary
 from sidestep.errors import InvalidData, InvalidRequest
@@ -151,8 +151,11 @@ def test_the_repositorys_page_is_made_of_its_reports(monkeypatch: pytest.MonkeyP
 def test_plots(tmp_path: Path) -> None:
     assert plot_report(http_report(), tmp_path / "slo.png")
     assert not plot_report(http_report(kind="other"), tmp_path / "none.png")
-    points = [{"kappa": k, "fid": 10 + k, "clip": 0.3 + k / 100} for k in (1.5, 2, 3)]
-    fid_against_clip(points, tmp_path / "fid.png")
+    rows = [
+        {"question": "strategies", "case": f"lsg{k}", "frechet": k / 50, "clip": 0.7 + k / 100}
+        for k in (1.5, 2, 3)
+    ]
+    assert plot_report(Report("ablation", rows), tmp_path / "fid.png")
     log = tmp_path / "log.jsonl"
     log.write_text('{"step": 1, "fake": 0.5}\n{"step": 2, "fake": 0.4, "gib": 1}\n')
     training_curves(log, tmp_path / "curves.png")

@@ -37,6 +37,7 @@ def test_adversarial_cases_need_real_pictures(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sidestep.tokenizer.PromptCut")  # the tiny teacher reads little
 def test_an_ablation_judges_every_case_beside_the_teacher(
     tiny_teacher: Teacher, tmp_path: Path

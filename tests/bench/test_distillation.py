@@ -76,6 +76,7 @@ def test_a_case_takes_the_operations_that_the_method_says(
     assert measured.flops / OPTIONS.batch / counter.get_total_flops() == pytest.approx(18, rel=0.03)
 
 
+@pytest.mark.slow
 def test_cases_are_measured_in_processes_of_their_own(
     tiny_teacher: Teacher, tmp_path: Path
 ) -> None:

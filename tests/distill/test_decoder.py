@@ -126,6 +126,7 @@ def test_diffusers_reads_it(small: ModelFolder) -> None:
     assert drawn.shape == (2, 3, 16, 16)
 
 
+@pytest.mark.slow
 def test_other_exports_lie_beside_its_graph(small: ModelFolder) -> None:
     certificate = export_model(small, ExportOptions(precision="fp16"))
     assert certificate.proof["fp16"]["rounded_psnr_db"] > 40

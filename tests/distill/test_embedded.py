@@ -85,6 +85,7 @@ def test_a_bundle_gives_back_its_pictures(bundle: Path) -> None:
         read_bundle(bundle)
 
 
+@pytest.mark.slow
 def test_from_a_bundle_to_students_that_draw(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     (folder,) = train_embedded(bundle, out, TINY, device="cpu")

@@ -76,7 +76,10 @@ def run(tmp_path: Path, out: str, processes: int, *arguments: str) -> dict[str, 
 
 
 # Of three steps the two updates run 2 and 3, and then 2 and 2 (`draw_k`).
-@pytest.mark.parametrize(("parallel", "steps"), [("ddp", "1"), ("fsdp", "1"), ("fsdp", "3")])
+@pytest.mark.parametrize(
+    ("parallel", "steps"),
+    [("ddp", "1"), pytest.param("fsdp", "1", marks=pytest.mark.slow), ("fsdp", "3")],
+)
 def test_two_processes_end_where_one_ends(
     tiny_teacher: Teacher, tmp_path: Path, parallel: str, steps: str
 ) -> None:

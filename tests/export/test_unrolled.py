@@ -124,6 +124,7 @@ def test_equal_weights_are_merged_and_others_are_not() -> None:
     assert list(model.graph.node[0].input) == ["a", "a", "c"]
 
 
+@pytest.mark.slow
 def test_an_fp16_graph_is_certified(two_steps: ModelFolder) -> None:
     certificate = export_model(two_steps, ExportOptions(precision="fp16"))
     assert certificate.largest_difference <= certificate.tolerance
@@ -136,6 +137,7 @@ def test_three_graphs_are_run_in_steps(two_steps: ModelFolder) -> None:
     assert index["scheduler"] == ["diffusers", "LCMScheduler"]
 
 
+@pytest.mark.slow
 def test_openvino_draws_in_steps_and_refuses_others(two_steps: ModelFolder) -> None:
     pytest.importorskip("openvino")
     export_model(two_steps, ExportOptions(to="openvino"))
@@ -148,6 +150,7 @@ def test_openvino_draws_in_steps_and_refuses_others(two_steps: ModelFolder) -> N
         load_engine(ModelFolder.open(folder.path), "openvino")
 
 
+@pytest.mark.slow
 def test_a_package_draws_in_steps_and_refuses_others(two_steps: ModelFolder) -> None:
     certificate = export_model(two_steps, ExportOptions(to="aoti"))
     assert certificate.largest_difference <= 1

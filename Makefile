@@ -33,7 +33,8 @@ QUICK := OMP_NUM_THREADS=1 $(DEV)/pytest -m "not slow and not browser and not al
 	--dist loadfile
 
 test-slow: .venv-dev/installed ## Run the slow and the browser tests (needs Chromium and npm)
-	$(DEV)/pytest -m "slow or browser"
+	OMP_NUM_THREADS=1 $(DEV)/pytest -m "slow and not browser" -n logical --maxprocesses 2 --dist loadfile
+	$(DEV)/pytest -m browser
 
 test-all: test ## Run every check and test
 	$(MAKE) test-slow

@@ -78,9 +78,12 @@ def test_what_was_accepted_is_finished(
     url = f"http://127.0.0.1:{port}"
     flags = ("--engine", "fake", "--no-recipe", "--deadline-ms", "60000", "--grace-s", "60")
 
-    def ask(number: int) -> httpx.Response:
+    def ask(number: int) -> httpx.Response | None:
         body = {"prompt": "a", "count": 16, "client_id": str(number)}
-        return httpx.post(f"{url}/generate", json=body, timeout=120)
+        try:
+            return httpx.post(f"{url}/generate", json=body, timeout=120)
+        except httpx.TransportError:  # it came too late to be accepted
+            return None
 
     with (
         serving(tiny_model.path, port, tmp_path, *flags) as process,
@@ -97,9 +100,10 @@ def test_what_was_accepted_is_finished(
                 assert found is not None
                 waiting = float(found[1])
             process.send_signal(signal.SIGTERM)
-            answers = [one.result() for one in asked]
+            answers = [answer for one in asked if (answer := one.result())]
             output, _ = process.communicate(timeout=120)
-    assert [answer.status_code for answer in answers] == [200] * 16
+    assert 16 * len(answers) >= waiting  # all that were waiting when it was told to stop
+    assert {answer.status_code for answer in answers} == {200}
     assert all(len(answer.json()["pictures"]) == 16 for answer in answers)
     assert process.returncode == 0
     assert output == ""

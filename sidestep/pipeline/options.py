@@ -8,12 +8,12 @@ from typing import Any
 
 from distill.decoder_options import DecoderOptions
 from distill.options import DistillOptions
-from distill.presets import PRESETS
 from export.options import ExportOptions
 from sidestep.errors import InvalidTraining
 
 EMOJI = "emoji"  # the preset whose pictures the shipped judge knows
 STAGES = ("distil", "decoder", "export", "certify", "evaluate", "bench", "card")
+LEAST_MINUTES = 0.1  # in which anything can be done
 # Of a run's minutes: what the distillation gets. The rest loads, exports, draws and judges.
 DISTIL_SHARE = 0.45
 PICTURES, FEW_PICTURES = 1000, 96  # that the judge compares, in a whole run and in a short one
@@ -79,11 +79,3 @@ def within(minutes: float, recipe: DistillOptions) -> DistillOptions:
         seconds=60 * minutes * DISTIL_SHARE,
         checkpoint_every=20,
     )
-
-
-LEAST_MINUTES = 0.1
-
-
-def preset_options(name: str) -> DistillOptions:
-    """Return a preset's recipe."""
-    return PRESETS[name].options

@@ -7,14 +7,17 @@ compared with the same teacher and the same real pictures.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.ours import EngineDrawer
 from bench.quality.evaluate import EvaluateOptions, Judged, Quality, evaluate
 from bench.reports import Report
 from distill.guidance import Guidance, strategy
@@ -22,12 +25,16 @@ from distill.options import DistillOptions
 from distill.presets import PRESETS
 from distill.progress import save_grid
 from distill.student import EXAMPLES, distil_folder
+from export.run import export_model
 from sidestep.errors import InvalidRequest
 from sidestep.generator import Generator
 from sidestep.images import decode
+from sidestep.model_folder import ModelFolder
+from sidestep.noise import latent_noise
 
 IMAGES_SEEN, BATCH, KAPPA = 3840, 32, 1.5
 SHOWN = 10  # pictures of each case
+TIMED = 60  # pictures of each case that needs another time
 
 
 @dataclass(frozen=True)
@@ -132,9 +139,40 @@ def judge(models: Mapping[str, Path], store: Path, options: EvaluateOptions) -> 
     }
 
 
-def report(qualities: Mapping[str, Quality]) -> Report:
-    """Write a row for each question and case, after the real pictures and the teacher."""
-    first = next(iter(qualities.values()))
+def timed(names: Sequence[str]) -> list[str]:
+    """Choose the cases whose pictures take another time: of several steps; and the first."""
+    several = [name for name in names if CASES[name].question == ROADMAP]
+    return ["lsg1.5", *several] if several else []
+
+
+def engine_ms(models: Mapping[str, Path], calls: int = TIMED) -> dict[str, float]:
+    """Time one picture of every model by the ONNX engine, all in turns; median milliseconds.
+
+    A model without a graph is exported first. Cases of one step differ by chance alone.
+    """
+    drawers = {}
+    for name, model in models.items():
+        if not (model / "onnx").is_dir():
+            export_model(ModelFolder.open(model))
+        noise = latent_noise([0], ModelFolder.open(model).card.noise_shape)
+        drawers[name] = EngineDrawer(model, "onnx"), noise
+    taken: dict[str, list[float]] = {name: [] for name in drawers}
+    for call in range(calls + 2):
+        for name, (drawer, noise) in drawers.items():
+            began = time.perf_counter()
+            drawer.draw([EXAMPLES[call % len(EXAMPLES)]], noise)
+            taken[name].append(1e3 * (time.perf_counter() - began))
+    return {name: median(each[2:]) for name, each in taken.items()}
+
+
+def report(
+    qualities: Mapping[str, Quality], milliseconds: Mapping[str, float] | None = None
+) -> Report:
+    """Write a row for each question and case, after the real pictures and the teacher.
+
+    milliseconds: of one picture, where they are known
+    """
+    first, ms = next(iter(qualities.values())), milliseconds or {}
     known = {"real pictures": first.real}
     if first.start:
         known["before the first update"] = first.start
@@ -144,8 +182,8 @@ def report(qualities: Mapping[str, Quality]) -> Report:
     for question, name in FIRST.items():
         asked = [case for case in qualities if CASES[case].question == question]
         if others := [case for case in asked if case != "lsg1.5"]:
-            rows.append(_row(question, name, qualities["lsg1.5"].student))
-            rows += [_row(question, case, qualities[case].student) for case in others]
+            for label, case in ((name, "lsg1.5"), *((case, case) for case in others)):
+                rows.append(_row(question, label, qualities[case].student, ms.get(case)))
     settings = {"pictures": first.images, "judge": first.judge}
     return Report("ablation", rows, settings=settings)
 
@@ -155,7 +193,7 @@ def save_pictures(models: Mapping[str, Path], path: Path) -> None:
     save_grid(path, [_drawn(model) for model in models.values()], labels=list(models))
 
 
-def _row(question: str, case: str, judged: Judged) -> dict[str, Any]:
+def _row(question: str, case: str, judged: Judged, ms: float | None = None) -> dict[str, Any]:
     figures = {
         "frechet": judged.seen.frechet,
         "precision": judged.seen.precision,
@@ -163,6 +201,7 @@ def _row(question: str, case: str, judged: Judged) -> dict[str, Any]:
         "clip": judged.fit.clip,
         "named": judged.fit.named,
         "diversity": judged.diversity,
+        "engine_ms": ms,
     }
     told = {k: v if v is None else float(f"{v:.4g}") for k, v in figures.items()}
     return {"question": question, "case": case, **told}

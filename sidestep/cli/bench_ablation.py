@@ -82,7 +82,9 @@ def command(
     )
     guidance = known_guidance(teacher)
     options = EvaluateOptions(images=images, engine="pytorch", start=True, guidance=guidance)
-    report = ablation.report(ablation.judge(models, runs / "pictures", options))
+    qualities = ablation.judge(models, runs / "pictures", options)
+    timed = {name: model for name, model in models.items() if name in ablation.timed(names)}
+    report = ablation.report(qualities, ablation.engine_ms(timed))
     if out:
         ablation.save_pictures(models, out.with_name(f"{out.stem}-samples.png"))
         report.write(out)

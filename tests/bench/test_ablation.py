@@ -37,6 +37,11 @@ def test_adversarial_cases_need_real_pictures(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_cases_of_several_steps_are_timed_beside_the_first() -> None:
+    assert ablation.timed(["lsg1.5", "none", "k2"]) == ["lsg1.5", "k2"]
+    assert ablation.timed(["lsg1.5", "none"]) == []
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sidestep.tokenizer.PromptCut")  # the tiny teacher reads little
 def test_an_ablation_judges_every_case_beside_the_teacher(
@@ -54,7 +59,11 @@ def test_an_ablation_judges_every_case_beside_the_teacher(
     assert (models["none"] / "unet" / "config.json").stat().st_mtime_ns == changed
 
     options = EvaluateOptions(images=8, engine="pytorch", guidance=2)
-    report = ablation.report(ablation.judge(models, tmp_path / "pictures", options))
+    milliseconds = ablation.engine_ms(models, calls=2)
+    qualities = ablation.judge(models, tmp_path / "pictures", options)
+    report = ablation.report(qualities, milliseconds)
+    assert report.rows[0]["engine_ms"] is None
+    assert report.rows[-1]["engine_ms"] == pytest.approx(milliseconds["none"], rel=1e-3)
     assert [row["case"] for row in report.rows][:4] == [
         *("real pictures", "teacher, 50 steps at 2", "lsg1.5", "none")
     ]

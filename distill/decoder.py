@@ -24,7 +24,7 @@ from distill.interrupts import stop_requests
 from distill.picture_quality import psnr
 from distill.progress import Progress, save_grid
 from distill.rates import cosine, set_rate
-from sidestep.engines.torch_module import OneStepGenerator
+from sidestep.engines.torch_module import GeneratorModule
 from sidestep.errors import Stopped
 from sidestep.noise import latent_noise
 from sidestep.schedule import noise_shape
@@ -44,7 +44,7 @@ class HeldOut:
 class Latents:
     """What the generator draws, as (latents, pictures by its own decoder), from ids [P, L]."""
 
-    def __init__(self, module: OneStepGenerator, ids: Tensor, device: torch.device) -> None:
+    def __init__(self, module: GeneratorModule, ids: Tensor, device: torch.device) -> None:
         """Take the generator, which is moved to the device, and the prompts' ids."""
         self._module, self._ids, self._device = module.to(device), ids, device
 
@@ -88,7 +88,7 @@ def new_decoder(options: DecoderOptions, full: AutoencoderKL) -> AutoencoderTiny
 
 
 def train_decoder(
-    module: OneStepGenerator,
+    module: GeneratorModule,
     ids: Tensor,
     options: DecoderOptions,
     out: Path,

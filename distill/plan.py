@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from distill.adversarial import adversarial_losses
 from distill.architecture_check import check_architecture, part, read_json
 from distill.losses import NoisyBatch, generator_losses, one_step
 from distill.options import DistillOptions
@@ -82,11 +83,30 @@ def _activations(unet: UNet2DConditionModel, options: DistillOptions) -> int:
         prediction: Tensor = unet(x_t.to(unet.dtype), t, text.to(unet.dtype)).sample
         return prediction
 
+    def critic(x_t: Tensor, t: Tensor, text: Tensor) -> Tensor:
+        """Judge as `Scoring.critic`; what the upper half kept is let go with its output."""
+        lower: dict[int, int] = {}
+        features: list[Tensor] = []
+
+        def in_the_middle(block: nn.Module, arguments: object, output: Tensor) -> None:
+            features.append(output)
+            lower.update(kept)
+
+        hook = unet.mid_block.register_forward_hook(in_the_middle)
+        predict(x_t, t, text)
+        hook.remove()
+        kept.clear()
+        kept.update(lower)
+        return features[0].mean(1)
+
     schedule = NoiseSchedule.from_config({}, init_timestep=options.init_timestep)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         x_g = one_step(predict, schedule, latents, text)
         batch = NoisyBatch(x_g, latents, t, text, null_text)
-        graph = generator_losses(predict, predict, schedule, batch, options.guidance).sum()
+        judged = adversarial_losses(critic, schedule, batch) if options.real_images else None
+        graph = generator_losses(
+            predict, predict, schedule, batch, options.guidance, adversarial=judged
+        ).sum()
     assert graph.requires_grad  # which holds what was kept until here
     return sum(kept.values())
 

@@ -13,7 +13,7 @@ from export.options import ExportOptions
 from export.unrolled import fold
 from sidestep.engines.aot_inductor import AotInductorEngine, device_here
 from sidestep.engines.manifest import PACKAGE, Manifest, write_manifest
-from sidestep.engines.torch_module import OneStepGenerator
+from sidestep.engines.torch_module import GeneratorModule
 from sidestep.errors import CompileFailed, InvalidRequest
 from sidestep.files import sha256
 
@@ -33,7 +33,7 @@ def check_device(options: ExportOptions) -> None:
         )
 
 
-def export_package(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
+def export_package(generator: GeneratorModule, job: Job) -> tuple[Certificate, list[str]]:
     """Write `generator.pt2` and its manifest; returns the certificate of the package itself."""
     card, precision = job.folder.card, job.options.precision
     module = job.apply_precision(fold(generator))

@@ -18,7 +18,7 @@ from sidestep.noise import latent_noise
 from sidestep.tokenizer import PromptTokenizer
 
 if TYPE_CHECKING:
-    from sidestep.engines.torch_module import OneStepGenerator
+    from sidestep.engines.torch_module import GeneratorModule
 
 PROMPTS = (
     "red apple",
@@ -104,7 +104,7 @@ class Certificate:
 
 
 def draw_reference(
-    module: OneStepGenerator,
+    module: GeneratorModule,
     tokenizer: PromptTokenizer,
     noise_shape: tuple[int, ...],
     prompts: Sequence[str] = PROMPTS,

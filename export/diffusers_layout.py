@@ -23,7 +23,7 @@ from export.onnx import export_onnx, halve_exact_weights, save
 from export.simplify import simplify_text_encoder, simplify_unet, simplify_upsampling
 from sidestep.engines.contract import GeneratorSpec
 from sidestep.engines.onnx_runtime import open_session
-from sidestep.engines.torch_module import OneStepGenerator, to_pixels
+from sidestep.engines.torch_module import GeneratorModule, to_pixels
 from sidestep.files import write_json
 from sidestep.model_folder import ModelFolder
 
@@ -34,7 +34,7 @@ GRAPH = "model.onnx"
 class SeparateNetworks(nn.Module):
     """The generator before anything is folded across its networks, with smaller graphs."""
 
-    def __init__(self, generator: OneStepGenerator) -> None:
+    def __init__(self, generator: GeneratorModule) -> None:
         """Take over `generator` and scale its decoder to latents that were divided by 0.18215."""
         super().__init__()
         self.text_encoder = generator.text_encoder
@@ -123,7 +123,7 @@ class ThreeSessions:
         return drawn
 
 
-def export_diffusers(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
+def export_diffusers(generator: GeneratorModule, job: Job) -> tuple[Certificate, list[str]]:
     """Write the three graphs and what a pipeline needs beside them; returns their certificate."""
     networks = job.apply_precision(SeparateNetworks(generator))
     assert isinstance(networks, SeparateNetworks)

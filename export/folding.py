@@ -27,7 +27,7 @@ from export.simplify import (
     simplify_unet,
     simplify_upsampling,
 )
-from sidestep.engines.torch_module import OneStepGenerator, to_pixels
+from sidestep.engines.torch_module import GeneratorModule, to_pixels
 from sidestep.errors import InvalidModel
 
 _UNSUPPORTED = (
@@ -39,9 +39,9 @@ _UNSUPPORTED = (
 
 
 class FoldedGenerator(nn.Module):
-    """The same function as `OneStepGenerator`, with its constants inside its weights."""
+    """The same function as `GeneratorModule`, with its constants inside its weights."""
 
-    def __init__(self, generator: OneStepGenerator) -> None:
+    def __init__(self, generator: GeneratorModule) -> None:
         """Fold `generator`, whose weights are taken over and changed: there is room for one of it.
 
         Raises InvalidModel for a UNet that needs more inputs.

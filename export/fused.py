@@ -11,10 +11,10 @@ from export.unrolled import fold
 from sidestep.engines.contract import Engine
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.open_vino import OpenVinoEngine
-from sidestep.engines.torch_module import OneStepGenerator
+from sidestep.engines.torch_module import GeneratorModule
 
 
-def export_fused(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
+def export_fused(generator: GeneratorModule, job: Job) -> tuple[Certificate, list[str]]:
     """Write `generator.onnx`; returns its certificate and the files whose weights it shares."""
     module = job.apply_precision(fold(generator))
     job.stage("export ONNX")

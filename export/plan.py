@@ -12,11 +12,11 @@ from sidestep.engines.manifest import PLAN, Manifest, write_manifest
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.tensor_rt import TensorRtEngine
 from sidestep.engines.tensorrt_library import driver_of
-from sidestep.engines.torch_module import OneStepGenerator
+from sidestep.engines.torch_module import GeneratorModule
 from sidestep.files import sha256
 
 
-def export_plan(generator: OneStepGenerator, job: Job) -> tuple[Certificate, list[str]]:
+def export_plan(generator: GeneratorModule, job: Job) -> tuple[Certificate, list[str]]:
     """Write `generator.plan` and `manifest.json`; returns the certificate of what was compiled.
 
     The graph is certified in ONNX Runtime before it is compiled; where the plan's GPU is here,

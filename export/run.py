@@ -18,12 +18,12 @@ from export.options import TENSORRT, ExportOptions
 from export.plan import export_plan
 from export.room import check_room
 from export.tensorrt import check_target
-from sidestep.engines.torch_module import OneStepGenerator, load_module
+from sidestep.engines.torch_module import GeneratorModule, load_module
 from sidestep.errors import InvalidRequest
 from sidestep.model_folder import SMALL, ModelFolder, write_card
 from sidestep.tokenizer import PromptTokenizer
 
-Export = Callable[[OneStepGenerator, Job], tuple[Certificate, list[str]]]
+Export = Callable[[GeneratorModule, Job], tuple[Certificate, list[str]]]
 
 
 def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> Certificate:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from export.folding import FoldedGenerator, fold_decoder, fold_timesteps, unet_without_time
 from export.simplify import simplify_text_encoder, simplify_unet
-from sidestep.engines.torch_module import OneStepGenerator, to_pixels
+from sidestep.engines.torch_module import GeneratorModule, to_pixels
 
 
 class UnrolledGenerator(nn.Module):
     """The same function as a generator of N > 1 steps, with its time embedding folded."""
 
-    def __init__(self, generator: OneStepGenerator) -> None:
+    def __init__(self, generator: GeneratorModule) -> None:
         """Fold `generator`, whose weights are taken over and changed: there is room for one of it.
 
         Raises InvalidModel for a UNet that needs more inputs.
@@ -54,7 +54,7 @@ class UnrolledGenerator(nn.Module):
         return to_pixels(self.decoder(latents))  # [B, H, W, 3]
 
 
-def fold(generator: OneStepGenerator) -> FoldedGenerator | UnrolledGenerator:
+def fold(generator: GeneratorModule) -> FoldedGenerator | UnrolledGenerator:
     """Fold a generator of one step or several, whose weights are taken over and changed."""
     one_step = generator.schedule.steps == 1
     return FoldedGenerator(generator) if one_step else UnrolledGenerator(generator)

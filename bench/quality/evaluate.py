@@ -32,7 +32,7 @@ from distill.folders import load_teacher, teacher_hash
 from distill.many_steps import ManyStepTeacher
 from distill.measure import SCALES
 from sidestep.engines.pytorch import TorchEngine
-from sidestep.engines.torch_module import OneStepGenerator
+from sidestep.engines.torch_module import GeneratorModule
 from sidestep.files import sha256
 from sidestep.generator import Generator
 from sidestep.model_folder import ModelFolder
@@ -226,7 +226,7 @@ def _start(folder: ModelFolder, generator: Generator) -> tuple[str, Draw]:
     """Make the generator that the distillation began with: the teacher's UNet, in its steps."""
     teacher = load_teacher(folder.path)
     networks = (teacher.text_encoder, teacher.unet, teacher.vae)
-    module = OneStepGenerator(*networks, folder.schedule).eval()
+    module = GeneratorModule(*networks, folder.schedule).eval()
     engine = TorchEngine(module, "cpu", "start", folder)
     began = Generator(folder.card.name, generator.tokenizer, engine)
     told = f"start:{teacher_hash(folder.path)}:{sorted(folder.card.schedule.items())}"

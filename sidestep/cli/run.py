@@ -142,6 +142,7 @@ def command(**given: Any) -> None:
 
 def _options(given: dict[str, Any]) -> RunOptions:
     """Resolve what was given, down to the prompts themselves."""
+    from bench.quality.paper import check_prepared
     from distill.hub import teacher_folder
     from export.options import parse_buckets
 
@@ -156,6 +157,8 @@ def _options(given: dict[str, Any]) -> RunOptions:
         raise InvalidRequest(
             f"the preset {preset} needs --teacher DIR and --prompts FILE", field="teacher"
         )
+    if given["coco"]:
+        check_prepared(given["coco"])
     decoder = DecoderOptions(steps=given["decoder_steps"]) if given["small_decoder"] else None
     options = RunOptions(
         preset=preset,

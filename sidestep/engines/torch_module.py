@@ -18,7 +18,7 @@ from sidestep.model_folder import WEIGHTS, ModelFolder
 from sidestep.schedule import NoiseSchedule
 
 
-class OneStepGenerator(nn.Module):
+class GeneratorModule(nn.Module):
     """x_g = G(z, c) decoded to pixels (SiD-LSG, equation 9), in diffusers' own networks.
 
     Where the schedule has several steps, G is their chain and z the noise of each of them.
@@ -63,7 +63,7 @@ def to_pixels(levels: Tensor) -> Tensor:
     return levels.clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8)
 
 
-def load_module(folder: ModelFolder) -> OneStepGenerator:
+def load_module(folder: ModelFolder) -> GeneratorModule:
     """Read a folder's networks in fp32 evaluation mode, from safetensors only.
 
     Raises InvalidModel naming a missing or damaged file, or networks that do not fit together.
@@ -83,7 +83,7 @@ def load_module(folder: ModelFolder) -> OneStepGenerator:
             raise InvalidModel(f"{folder.path / name} cannot be read ({reason})") from error
         networks.append(network.float().eval().requires_grad_(False))
     text_encoder, unet, vae = networks
-    return OneStepGenerator(text_encoder, unet, vae, folder.schedule).eval()
+    return GeneratorModule(text_encoder, unet, vae, folder.schedule).eval()
 
 
 def quiet(kind: type) -> dict[str, bool]:

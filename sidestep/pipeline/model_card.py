@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import replace
 from pathlib import Path
 
-from bench.markdown import number, table
-from bench.quality.published import TABLE_3, Row, tables_1_and_2
+from bench.markdown import table
 from distill.emoji_sources import KEYWORDS, SOURCES
 from distill.many_steps import TEACHER_STEPS, ManyStepTeacher
-from distill.presets import PRESETS
 from distill.progress import save_grid
 from sidestep.files import write_bytes
 from sidestep.generator import Generator
 from sidestep.images import decode
 from sidestep.model_folder import ModelCard, ModelFolder, write_card
-from sidestep.pipeline.measured import SOURCES as WHO
+from sidestep.pipeline import card_tables as tables
 
 EMOJI_LIMITS = (
     'It knows emoji by their names, in English, with an optional style word ("red apple, noto"): '
@@ -36,17 +33,6 @@ LIMITS = (
     "so that a request has no scale and no negative prompt. It draws at one size only."
 )
 GUIDANCE, USUAL_GUIDANCE = "teacher_guidance", 1.5  # in the card, and where that knows none
-_NAMES = {
-    "frechet": "Fréchet distance",
-    "precision": "precision",
-    "recall": "recall",
-    "clip": "CLIP score",
-    "named": "named, top 3 of all names",
-    "styled": "style right",
-    "held_out_clip": "CLIP score, held out",
-    "held_out_named": "named, held out",
-    "diversity": "diversity",
-}
 
 
 def write_model_card(folder: ModelFolder, *, teacher: bool | None = None) -> Path:
@@ -83,10 +69,10 @@ def _text(folder: ModelFolder, *, with_teacher: bool) -> str:
         _samples(card, with_teacher=with_teacher),
         _usage(folder),
         "## Recipe",
-        table(["", ""], _recipe(card)),
-        *_section("## Quality", _quality(card), _recognised(card), _paper(card)),
-        *_section("## Latency", _latency(card)),
-        *_section("## Engines", _certificates(folder)),
+        tables.recipe(card),
+        *_section("## Quality", tables.quality(card), tables.recognised(card), tables.paper(card)),
+        *_section("## Latency", tables.latency(card)),
+        *_section("## Engines", tables.certificates(folder)),
         "## Licences",
         _licences(card),
         "## Limits",
@@ -166,144 +152,6 @@ def _usage(folder: ModelFolder) -> str:
         f'Generator.load("path/to/{folder.card.name}")("{prompt}", seed=7).save("a.png")\n```\n\n'
         f"diffusers opens this folder too: `{call}`."
     )
-
-
-def _recipe(card: ModelCard) -> list[list[str]]:
-    recipe, guidance = card.recipe, card.recipe.get("guidance", {})
-    kappas = ", ".join(f"{guidance.get(f'kappa{i}', '?')}" for i in range(1, 5))
-    rows = [
-        ["weights", f"`{card.weights[:16]}`"],
-        ["guidance κ1…κ4", kappas],
-        ["images seen", number(recipe.get("images_seen"))],
-        ["prompts", number(recipe.get("prompts"))],
-        ["batch, learning rate", f"{recipe.get('batch')}, {recipe.get('learning_rate')}"],
-        ["number format", str(recipe.get("precision", "unknown"))],
-    ]
-    losses = recipe.get("losses") or {}
-    for name, told in (
-        ("fake", "fake score's loss"),
-        ("generator", "generator's loss"),
-        ("fisher", "Fisher divergence"),
-    ):
-        if name in losses:
-            rows.append([told, " → ".join(number(float(value)) for value in losses[name])])
-    phases = (recipe.get("teacher") or {}).get("teacher", ())
-    rows += [
-        [
-            f"teacher, part {count}" if len(phases) > 1 else "teacher",
-            f"{phase['steps']:,} steps of {phase['batch']} on {phase['pictures']:,} pictures",
-        ]
-        for count, phase in enumerate(phases, 1)
-    ]
-    return rows
-
-
-def _quality(card: ModelCard) -> str:
-    """Write what the judge of emoji said, where it was asked."""
-    quality = card.quality
-    if "frechet" not in quality:
-        return ""
-    titles = {
-        "real": "real pictures",
-        "start": "before the first update",
-        "student": "this model",
-        "teacher": f"teacher at {quality.get('teacher_guidance', 0):g}",
-    }
-    shown = [who for who in titles if f"{WHO[who]}frechet" in quality]
-    rows = [
-        [title, *(number(quality[key]) if (key := WHO[who] + name) in quality else "-"
-                  for who in shown)]
-        for name, title in _NAMES.items()
-        if any(WHO[who] + name in quality for who in shown)
-    ]  # fmt: skip
-    by = quality["judged_by"]
-    told = (
-        f"{quality['judged_pictures']:,} pictures, by the judge `{quality['judge'][:16]}`: "
-        f"`{by['command']}`, {by['date']}, {by['machine']}."
-    )
-    closed = ""
-    if "closed" in quality:
-        closed = f"\nOf the distance from start to teacher {quality['closed']:.0%} are closed."
-    return f"{table(['', *(titles[who] for who in shown)], rows)}\n\n{told}{closed}"
-
-
-def _recognised(card: ModelCard) -> str:
-    """Write what was recognised by the nearest training picture, and the autoencoder's figures."""
-    quality, lines = card.quality, []
-    if "recognised" in quality:
-        lines.append(
-            f"Recognised, of {quality['captions']} captions at seed 0: "
-            f"{quality['recognised']:.0%}, its teacher {quality['teacher_recognised']:.0%}. A "
-            "picture counts as recognised if, of all training pictures, the one nearest to it "
-            "bears its caption (root mean square at 16x16): blind to fine detail."
-        )
-    if "lighter_psnr_db" in quality:
-        lines.append(
-            f"Autoencoder, {quality['lighter_pictures']:.0f} pictures that it never saw: "
-            f"{quality['lighter_psnr_db']} dB PSNR, {quality['lighter_ssim']} SSIM."
-        )
-    return "\n\n".join(textwrap.fill(line, 100) for line in lines)
-
-
-def _paper(card: ModelCard) -> str:
-    """Write the paper's results of the same preset, with this model's where it was scored."""
-    preset = card.recipe.get("preset")
-    if preset not in PRESETS or not PRESETS[preset].published:
-        return ""
-    scores = {name: card.quality.get(f"coco_{name}") for name in _COCO}
-    told = "not scored yet: sidestep evaluate-coco" if scores["fid"] is None else ""
-    mine = [f"**this model** {told}".strip(), *(_cell(scores[name]) for name in _COCO)]
-    rows = [mine, *(_published(row) for row in (*tables_1_and_2(preset), *TABLE_3))]
-    return (
-        f"COCO-2014, zero-shot, beside the paper's results for {preset} (Tables 1, 2) and for "
-        f"strategies on Stable Diffusion 1.5 (Table 3):\n\n{table(['', *_COCO.values()], rows)}"
-    )
-
-
-_COCO = {"fid": "FID", "clip": "CLIP score", "precision": "precision", "recall": "recall"}
-
-
-def _published(row: Row) -> list[str]:
-    return [row.label, *(_cell(getattr(row, name)) for name in _COCO)]
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else number(float(value))
-
-
-def _latency(card: ModelCard) -> str:
-    told = card.latency
-    if not told:
-        return ""
-    rows = [
-        [row["engine"], str(row["batch"]), *map(number, (row["p50_ms"], row["p95_ms"])),
-         number(row["images_per_s"])]
-        for row in told["rows"]
-    ]  # fmt: skip
-    faults = "".join(f"\n\n**Invalid: {fault}.**" for fault in told["invalid_because"])
-    return (
-        table(["engine", "batch", "p50 ms", "p95 ms", "pictures/s"], rows)
-        + f"\n\n`{told['command']}`, {told['date']}, {told['machine']}, {told['cores']} cores."
-        + faults
-    )
-
-
-def _certificates(folder: ModelFolder) -> str:
-    rows = []
-    for file in sorted(folder.path.rglob("certificate.json")):
-        told = json.loads(file.read_text(encoding="utf-8"))
-        psnr = "equal" if told["psnr_db"] is None else f"{told['psnr_db']} dB"
-        rows.append(
-            [
-                f"`{file.parent.relative_to(folder.path)}`",
-                told["precision"],
-                f"{told['largest_difference']}/255",
-                psnr,
-                f"{told['batch_invariance']}/255",
-            ]
-        )
-    head = ["certificate", "precision", "largest difference", "PSNR", "alone or in a batch"]
-    return f"Against fp32 PyTorch on fixed prompts and seeds:\n\n{table(head, rows)}" * bool(rows)
 
 
 def _emoji_licences() -> dict[str, str]:

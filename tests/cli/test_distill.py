@@ -48,14 +48,21 @@ def test_a_dry_run_prints_the_presets_settings_and_the_memory(
     assert not (tmp_path / "run").exists()
 
 
-def test_recomputing_keeps_fewer_activations(arguments: list[str]) -> None:
-    def activations(*more: str) -> float:
-        told = run(arguments, "--batch", "4096", "--dry-run", *more).stdout
-        found = re.search(r"activations +([\d.]+) GiB", told)
-        assert found
-        return float(found[1])
+def activations(arguments: list[str], *more: str) -> float:
+    told = run(arguments, "--batch", "4096", "--dry-run", *more).stdout
+    found = re.search(r"activations +([\d.]+) GiB", told)
+    assert found
+    return float(found[1])
 
-    assert activations("--recompute") < 0.5 * activations()
+
+def test_recomputing_keeps_fewer_activations(arguments: list[str]) -> None:
+    assert activations(arguments, "--recompute") < 0.5 * activations(arguments)
+
+
+def test_the_critics_lower_half_is_kept_too(arguments: list[str], tmp_path: Path) -> None:
+    """The generator, twice two passes of guided scores, and one lower half: a tenth, roughly."""
+    more = activations(arguments, "--real-images", str(tmp_path)) / activations(arguments)
+    assert 1.03 < more < 1.2
 
 
 def test_flags_beat_their_preset(arguments: list[str]) -> None:

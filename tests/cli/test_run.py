@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from distill.folders import Teacher, write_teacher
 from sidestep.cli.run import command
-from sidestep.errors import InvalidModel, InvalidRequest, InvalidTraining, StageFailed
+from sidestep.errors import InvalidData, InvalidModel, InvalidRequest, InvalidTraining, StageFailed
 from sidestep.model_folder import ModelFolder
 
 README = "---\nlicense: creativeml-openrail-m\n---\n# a teacher\n"
@@ -128,6 +128,7 @@ def test_a_dry_run_writes_nothing(flags: list[str], tmp_path: Path) -> None:
         (["--budget", "0"], InvalidTraining, "--budget 0 is below"),
         (["--budget", "1", "--processes", "2"], InvalidTraining, "--processes 1"),
         (["--teacher", "/nowhere"], InvalidModel, "/nowhere"),
+        (["--coco", "/nowhere"], InvalidData, "/nowhere/prepared.json is missing"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(

@@ -17,7 +17,7 @@ from export.options import ExportOptions
 from export.run import export_model
 from export.simplify import DoublingConv
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
-from sidestep.engines.torch_module import OneStepGenerator, load_module
+from sidestep.engines.torch_module import GeneratorModule, load_module
 from sidestep.errors import CertificateFailed, InvalidModel
 from sidestep.model_folder import ONNX, ModelFolder
 from sidestep.noise import latent_noise
@@ -46,7 +46,7 @@ def test_onnx_equals_pytorch(tiny_model: ModelFolder, batch: int) -> None:
 def test_folding_is_exact(tiny_model: ModelFolder, prediction: str) -> None:
     module = load_module(tiny_model)
     schedule = NoiseSchedule.from_config({"prediction_type": prediction})
-    module = OneStepGenerator(module.text_encoder, module.unet, module.vae, schedule)
+    module = GeneratorModule(module.text_encoder, module.unet, module.vae, schedule)
     ids, noise = (torch.from_numpy(part) for part in inputs(tiny_model, 3))
     with torch.inference_mode():
         difference = module(ids, noise).int() - FoldedGenerator(module)(ids, noise).int()

@@ -22,29 +22,29 @@ from export.precision import (
 )
 from sidestep.engines.contract import GeneratorSpec
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
-from sidestep.engines.torch_module import OneStepGenerator, load_module
+from sidestep.engines.torch_module import GeneratorModule, load_module
 from sidestep.errors import CertificateFailed
 from sidestep.model_folder import ModelFolder
 from sidestep.tokenizer import PromptTokenizer
 
 
-def nothing(_: OneStepGenerator) -> None:
+def nothing(_: GeneratorModule) -> None:
     pass
 
 
-def inside_a_block(module: OneStepGenerator) -> None:
+def inside_a_block(module: GeneratorModule) -> None:
     """Make one convolution large; the norm after it makes the picture the same again."""
     conv = module.vae.decoder.up_blocks[0].resnets[0].conv1
     conv.weight.mul_(1e6)
     conv.bias.mul_(1e6)
 
 
-def attention_logits(module: OneStepGenerator) -> None:
+def attention_logits(module: GeneratorModule) -> None:
     """As in SD2.1, whose pictures are black where its attention is in fp16."""
     module.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight.mul_(3e5)
 
 
-def residual_stream(module: OneStepGenerator) -> None:
+def residual_stream(module: GeneratorModule) -> None:
     module.vae.decoder.conv_in.weight.mul_(3e5)
 
 
@@ -57,7 +57,7 @@ PLANTED = [
 
 
 def measure(
-    folder: ModelFolder, tokenizer: PromptTokenizer, plant: Callable[[OneStepGenerator], None]
+    folder: ModelFolder, tokenizer: PromptTokenizer, plant: Callable[[GeneratorModule], None]
 ) -> tuple[FoldedGenerator, Reference, list[str]]:
     module = load_module(folder)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def rounded(folded: nn.Module, kept: list[str], folder: ModelFolder) -> Rounded:
 def test_what_overflows_is_kept_in_fp32(
     tiny_model: ModelFolder,
     tokenizer: PromptTokenizer,
-    plant: Callable[[OneStepGenerator], None],
+    plant: Callable[[GeneratorModule], None],
     wanted: list[str],
 ) -> None:
     folded, reference, kept = measure(tiny_model, tokenizer, plant)

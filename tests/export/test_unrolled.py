@@ -23,7 +23,7 @@ from export.run import export_model
 from export.unrolled import UnrolledGenerator, fold
 from sidestep.engines.load import load_engine
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
-from sidestep.engines.torch_module import OneStepGenerator, load_module
+from sidestep.engines.torch_module import GeneratorModule, load_module
 from sidestep.errors import EngineMismatch, InvalidModel
 from sidestep.model_folder import CARD, ONNX, ModelFolder
 from sidestep.noise import latent_noise
@@ -90,7 +90,7 @@ def test_a_row_is_the_same_alone_and_in_a_batch(two_steps: ModelFolder) -> None:
 def test_folding_is_exact(tiny_model: ModelFolder, prediction: str, steps: int) -> None:
     module = load_module(tiny_model)
     schedule = NoiseSchedule.from_config({"prediction_type": prediction}, steps=steps)
-    module = OneStepGenerator(module.text_encoder, module.unet, module.vae, schedule)
+    module = GeneratorModule(module.text_encoder, module.unet, module.vae, schedule)
     ids, _ = inputs(tiny_model, 3)
     noise = torch.from_numpy(latent_noise(range(3), (steps, *tiny_model.card.latent_shape)))
     with torch.inference_mode():

@@ -68,6 +68,15 @@ SECTIONS = (
         "--images-seen 2560 --images 256 --out docs/benchmarks/ablation-emoji.json",
     ),
     Section(
+        "roadmap-emoji",
+        "Few steps, the adversarial term and Zero-CFG",
+        "As above: 2,560 images each, 256 pictures judged. `engine_ms`: a picture by the ONNX "
+        "engine, the median of all cases called in turns.",
+        "sidestep bench ablation --teacher models/emoji --prompts prompts.txt "
+        "--real-images data/emoji --cases adversarial,k2,k4,zero-cfg,zero-cfg-adversarial "
+        "--images-seen 2560 --images 256 --out docs/benchmarks/roadmap-emoji.json",
+    ),
+    Section(
         "distill-h100",
         "Distillation of Stable Diffusion 1.5 on an H100",
         "Random weights, guidance 1.5, bf16. The paper: 15 s for 1,000 images on 8 GPUs, 8.3 "

@@ -83,28 +83,21 @@ BUDGETS = {
         ),
     ),
     "cpu": Budget(
-        about="two CPU cores, under 24 hours",
+        about="two CPU cores, under 16 hours",
         device="cpu",
         teacher=EmojiTeacherOptions(
             autoencoder=AutoencoderOptions(
-                channels=(24, 48, 96, 128),
-                steps=UNBOUND,
-                batch=16,
-                seconds=5 * 3600,
-            ),
-            lighter=AutoencoderOptions(
                 channels=DECODER,
                 steps=UNBOUND,
-                batch=16,
-                learning_rate=2e-3,
-                latent_noise=0.1,
-                seconds=2 * 3600,
+                batch=8,
+                learning_rate=1.5e-3,
+                seconds=3 * 3600,
             ),
             teacher=TeacherOptions(
                 channels=UNET,
                 steps=UNBOUND,
                 batch=64,
-                seconds=12 * 3600,
+                seconds=9 * 3600,
             ),
             size_px=128,
             amounts=Amounts(colours=1, pairs=500),

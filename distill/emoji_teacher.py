@@ -83,6 +83,11 @@ class EmojiTeacherOptions:
     lighter: AutoencoderOptions | None = None
     amounts: Amounts = Amounts()
 
+    @property
+    def shipped(self) -> AutoencoderOptions:
+        """The autoencoder that the finished teacher has."""
+        return self.lighter or self.autoencoder
+
 
 def train_emoji_teacher(
     data: Path, out: Path, options: EmojiTeacherOptions, *, device: str = "cpu"

@@ -35,7 +35,7 @@ BUDGETED = {"data", "out", "device", "budget", "minutes", "times"}
     "--budget",
     type=click.Choice(["gpu", "cpu"]),
     help="Train the whole embedded model at 128 pixels, students and engines too, by the clock: "
-    "gpu, under 25 minutes on an H100; cpu, under 24 hours on two cores. "
+    "gpu, under 25 minutes on an H100; cpu, under 16 hours on two cores. "
     "Takes only --data, --out, --device, --minutes and --times.",
 )
 @click.option(

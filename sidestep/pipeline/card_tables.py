@@ -95,10 +95,11 @@ def recognised(card: ModelCard) -> str:
             "picture counts as recognised if, of all training pictures, the one nearest to it "
             "bears its caption (root mean square at 16x16): blind to fine detail."
         )
-    if "lighter_psnr_db" in quality:
+    shipped = "lighter" if "lighter_psnr_db" in quality else "autoencoder"
+    if f"{shipped}_psnr_db" in quality:
         lines.append(
-            f"Autoencoder, {quality['lighter_pictures']:.0f} pictures that it never saw: "
-            f"{quality['lighter_psnr_db']} dB PSNR, {quality['lighter_ssim']} SSIM."
+            f"Autoencoder, {quality[f'{shipped}_pictures']:.0f} pictures that it never saw: "
+            f"{quality[f'{shipped}_psnr_db']} dB PSNR, {quality[f'{shipped}_ssim']} SSIM."
         )
     return "\n\n".join(textwrap.fill(line, 100) for line in lines)
 

@@ -71,6 +71,7 @@ STRATEGIES, TIMESTEPS, BATCHES, FORMATS, ROADMAP = (
     "number formats (Figure 10)",
     "few steps, and the adversarial term",
 )
+TENFOLD = {"adversarial_weight": 10 * DistillOptions().adversarial_weight}
 CASES = {
     "lsg1.5": Case(STRATEGIES),
     "none": Case(STRATEGIES, strategy("none", 1)),
@@ -87,10 +88,12 @@ CASES = {
     "fp32": Case(FORMATS, changes={"precision": "fp32"}),
     "fp16": Case(FORMATS, changes={"precision": "fp16"}),
     "adversarial": Case(ROADMAP, adversarial=True),
+    "adversarial-10x": Case(ROADMAP, changes=TENFOLD, adversarial=True),
     "k2": Case(ROADMAP, changes={"steps": 2}),
     "k4": Case(ROADMAP, changes={"steps": 4}),
     "zero-cfg": Case(ROADMAP, strategy("zero-cfg", 1)),
     "zero-cfg-adversarial": Case(ROADMAP, strategy("zero-cfg", 1), adversarial=True),
+    "zero-cfg-adversarial-10x": Case(ROADMAP, strategy("zero-cfg", 1), TENFOLD, adversarial=True),
 }
 # What a table of a question begins with: the case that all others differ from.
 FIRST = {STRATEGIES: "lsg1.5", TIMESTEPS: "t625", BATCHES: "b32", FORMATS: "bf16", ROADMAP: "k1"}

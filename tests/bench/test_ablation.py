@@ -25,7 +25,8 @@ def test_cases_differ_in_what_they_ask_and_see_as_many_images() -> None:
     assert recipes["fp16"].precision == "fp16"
     assert recipes["k4"].steps == 4
     with_real = {name for name, recipe in recipes.items() if recipe.real_images}
-    assert with_real == {"adversarial", "zero-cfg-adversarial"}
+    assert with_real == {name for name in ablation.CASES if "adversarial" in name}
+    assert recipes["adversarial-10x"].adversarial_weight == pytest.approx(0.01)
     assert len({repr(recipe.identity) for recipe in recipes.values()}) == len(recipes)
 
 

@@ -90,8 +90,8 @@ class Result:
             {
                 "case": name,
                 "images_per_s": float(f"{speeds[name]:.4g}"),
-                "times_the_authors": float(
-                    f"{speeds[name] / speeds.get(THEIRS, speeds[HERE]):.4g}"
+                "times_the_authors": (
+                    float(f"{speeds[name] / speeds[THEIRS]:.4g}") if THEIRS in speeds else None
                 ),
                 "peak_mib": round(case.peak_mib, 1),
                 "seconds": [round(second, 4) for second in case.seconds],

@@ -25,8 +25,12 @@ SCHEMA = "sidestep-bench/1"
 
 
 def told_command() -> str:
-    """Return the command line that is running, as a user would type it."""
-    return shlex.join(["sidestep", *sys.argv[1:]])
+    """Return the command line that is running, as a user would type it, without an API key."""
+    words = sys.argv[1:]
+    keys = [place + 1 for place, word in enumerate(words) if word == "--key"]
+    told = ["KEY" if place in keys else word for place, word in enumerate(words)]
+    told = ["--key=KEY" if word.startswith("--key=") else word for word in told]
+    return shlex.join(["sidestep", *told])
 
 
 def told_model(folder: ModelFolder) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sidestep.cli.options import ENGINE, MODEL
+from sidestep.cli.options import ENGINE, KEY, MODEL
 from sidestep.errors import BenchmarkFailed, InvalidRequest
 
 
@@ -55,6 +55,7 @@ from sidestep.errors import BenchmarkFailed, InvalidRequest
 @click.option(
     "--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="In seconds."
 )
+@KEY
 @click.option("--note", "notes", multiple=True, help="What a reader of the report should know.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report here, as JSON.")
 def command(
@@ -69,6 +70,7 @@ def command(
     body: str,
     prompts: tuple[str, ...],
     timeout: float,
+    key: str | None,
     notes: tuple[str, ...],
     out: Path | None,
 ) -> None:
@@ -97,6 +99,7 @@ def command(
         promise=Promise(slo_ms, slo_percent),
         prompts=prompts or PROMPTS,
         body=_body(body),
+        headers={"Authorization": f"Bearer {key}"} if key else {},
         timeout_s=timeout,
         tell=partial(click.echo, err=True),
     )

@@ -6,11 +6,10 @@ import asyncio
 
 import click
 
+from sidestep.cli.options import KEY
+
 URL = click.option(
     "--url", default="http://127.0.0.1:3000", show_default=True, help="Address of the service."
-)
-KEY = click.option(
-    "--key", envvar="SIDESTEP_KEY", show_envvar=True, help="API key, where the service wants one."
 )
 MOST_S = 600.0
 

@@ -31,6 +31,9 @@ DECODER = click.option(
     show_default=True,
     help="small: the lighter decoder that `sidestep distill-decoder` gave the model.",
 )
+KEY = click.option(
+    "--key", envvar="SIDESTEP_KEY", show_envvar=True, help="API key, where the service wants one."
+)
 SEED = click.option("--seed", type=int, help="Seed of the first picture; drawn if absent.")
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
+from sidestep.cli.options import KEY
+
 
 @click.command()
 @click.option(
     "--url", required=True, help="Address of a sidestep service, such as http://host:3000."
 )
-@click.option(
-    "--key", envvar="SIDESTEP_KEY", show_envvar=True, help="API key, where the service wants one."
-)
+@KEY
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from fastapi import FastAPI
 
 from bench.http import Plan, bodies, measure
@@ -14,7 +16,9 @@ from bench.http_client import Target
 from bench.markdown import report_text
 from bench.sweep import Promise
 from serve.app import create_app
+from serve.keys import add_key
 from serve.settings import Settings
+from sidestep.cli.bench_http import command
 from sidestep.engines.fake import FakeEngine
 from sidestep.generator import Generator
 
@@ -45,6 +49,29 @@ async def test_our_own_service_tells_where_the_time_went(
     assert opened["slo_kept"]
     assert "p99 needs 368 samples" in opened["latency_ms"]["too_few_for"]
     assert "open, 40/s" in report_text(report)
+
+
+def test_a_key_opens_the_service_and_stays_out_of_the_report(
+    make_generator: Callable[[FakeEngine], Generator],
+    listen: Callable[[FastAPI], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secret = add_key(tmp_path / "keys.json", "anna")
+    settings = Settings(keys=str(tmp_path / "keys.json"))
+    url = listen(create_app(make_generator(FakeEngine(tokens=12)), settings))
+    promise = ["--slo-ms", "10000", "--slo-percent", "50"]
+    arguments = [url, "--rate", "40", "--seconds", "0.5", *promise]
+    refused = CliRunner().invoke(command, arguments)
+    assert "401" in refused.output
+    arguments += ["--key", secret, "--out", str(tmp_path / "a.json")]
+    monkeypatch.setattr("sys.argv", ["sidestep", "bench", "http", *arguments])
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    written = (tmp_path / "a.json").read_text()
+    assert json.loads(written)["rows"][0]["codes"] == {"200": 20}
+    assert "--key KEY --out" in written
+    assert secret not in written + done.output
 
 
 async def test_a_sweep_of_a_service_that_refuses_most_keeps_no_rate(raw_server: Serve) -> None:

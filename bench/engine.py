@@ -31,7 +31,7 @@ ROUNDS = 10  # blocks of each contender; the ratio's interval comes from them
 WARMUP = 2
 OVERTIME = 1.5  # times the seconds of a plan that blocks may take where the machine turns slow
 ALIKE = 2  # levels of 255 that another's pictures may be off by rounding and order of sums
-ALIKE_COARSE = 24  # where one computes in fp16 or bf16
+ALIKE_COARSE = 32  # where one computes in fp16 or bf16
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,12 @@ class Tolerance:
     psnr_db: float
 
 
-# bf16 has three decimal digits: OpenVINO is up to 18 levels and 48.7 dB off on the embedded model.
+# bf16 has three decimal digits: OpenVINO is off on the embedded model by up to 18 levels and 48.7 dB
+# on Zen 4, by 25 and 47.5 dB with Intel's AMX.
 TOLERANCES = {
     "fp32": Tolerance(1, 48.0),
     "fp16": Tolerance(8, 40.0),
-    "bf16": Tolerance(24, 36.0),
+    "bf16": Tolerance(32, 36.0),
 }
 
 

@@ -25,11 +25,19 @@ TEACHER_STEPS = 50
 class ManyStepTeacher:
     """The teacher of a folder: its own, or the one that a sidestep model carries."""
 
-    def __init__(self, path: Path, *, steps: int = TEACHER_STEPS) -> None:
-        """Read the networks; raises InvalidModel naming what is missing."""
+    def __init__(
+        self, path: Path, *, steps: int = TEACHER_STEPS, device: str | None = None
+    ) -> None:
+        """Read the networks onto a device, a GPU where there is one if none is named.
+
+        Raises InvalidModel naming what is missing.
+        """
         self.steps = steps
         self._path = path
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._teacher = load_teacher(path)
+        for network in (self._teacher.unet, self._teacher.vae):
+            network.to(self._device)
         self._tokenizer = PromptTokenizer(self._teacher.tokenizer, length=self._teacher.tokens)
 
     @torch.no_grad()
@@ -38,14 +46,14 @@ class ManyStepTeacher:
     ) -> NDArray[np.uint8]:
         """Draw one picture for each pair of prompt and seed, all in one batch: [B, H, W, 3]."""
         teacher = self._teacher
-        texts = [encode_texts(teacher, self._tokenizer, t, "cpu") for t in (prompts, [""])]
+        texts = [encode_texts(teacher, self._tokenizer, t, self._device) for t in (prompts, [""])]
         scheduler = DDIMScheduler(
             **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
         )
         x0 = sample_ddim(
             teacher.unet,
             scheduler,
-            torch.from_numpy(latent_noise(seeds, teacher.latent_shape)),
+            torch.from_numpy(latent_noise(seeds, teacher.latent_shape)).to(self._device),
             (texts[0], texts[1]),
             steps=self.steps,
             guidance_scale=guidance_scale,

@@ -44,8 +44,8 @@ class Tolerance:
     psnr_db: float
 
 
-# bf16 has three decimal digits: OpenVINO is off on the embedded model by up to 18 levels and 48.7 dB
-# on Zen 4, by 25 and 47.5 dB with Intel's AMX.
+# bf16 has three decimal digits: OpenVINO is off on the embedded model by up to 18 levels and
+# 48.7 dB on an AMD EPYC, by 25 and 47.5 dB with AMX.
 TOLERANCES = {
     "fp32": Tolerance(1, 48.0),
     "fp16": Tolerance(8, 40.0),

@@ -236,4 +236,16 @@ def _cell(value: Any) -> str:
     return estimate(value) if _is_estimate(value) else number(value)
 
 
-_WRITERS = {"engine": _engine, "http": _http}
+def ablation_text(report: Report) -> str:
+    """Write an ablation's tables, one for each of its questions, below what all compare with."""
+    known, parts = [row for row in report.rows if not row["question"]], []
+    for question in dict.fromkeys(row["question"] for row in report.rows if row["question"]):
+        rows = [*known, *(row for row in report.rows if row["question"] == question)]
+        shown = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+        shown.remove("question")
+        cells = [[_cell(row[name]) for name in shown] for row in rows]
+        parts.append(f"{question[:1].upper()}{question[1:]}:\n\n{table(shown, cells)}")
+    return "\n\n".join(parts)
+
+
+_WRITERS = {"engine": _engine, "http": _http, "ablation": ablation_text}

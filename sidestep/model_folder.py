@@ -9,6 +9,7 @@ engines/                          plans compiled for one GPU, bound by manifests
 decoder_small/                    a lighter decoder of the same latents, and beside its weights the
                                   same onnx/, engines/ ... compiled with it
 teacher/                          the many-step teacher's unet, which shares all the rest
+README.md, samples.png, ablations/   the model card for people, and reports that it tells of
 """
 
 from __future__ import annotations

@@ -22,6 +22,13 @@ from sidestep.errors import BackendUnavailable
     help="A report of `sidestep bench engine`.",
 )
 @click.option(
+    "--ablation",
+    "ablations",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A report of `sidestep bench ablation`, copied into MODEL; several may be given.",
+)
+@click.option(
     "--data",
     type=click.Path(path_type=Path),
     help="Folder of `sidestep data emoji`, to count how many captions are recognised.",
@@ -46,6 +53,7 @@ def command(
     model: Path,
     quality: Path | None,
     latency: Path | None,
+    ablations: tuple[Path, ...],
     data: Path | None,
     teacher: bool | None,
     guidance: float | None,
@@ -63,7 +71,7 @@ def command(
         raise BackendUnavailable(error.name or "torch", "train") from error
     from sidestep.model_folder import ModelFolder
 
-    folder = gather(ModelFolder.open(model), *filter(None, (quality, latency)))
+    folder = gather(ModelFolder.open(model), *filter(None, (quality, latency)), *ablations)
     if data is not None:
         from distill.emoji_bundle import read_sets
         from distill.measure import SCALES, measure

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import textwrap
 
-from bench.markdown import number, table
+from bench.markdown import ablation_text, number, table
 from bench.quality.published import TABLE_3, Row, tables_1_and_2
+from bench.reports import Report
 from distill.presets import PRESETS
 from sidestep.model_folder import ModelCard, ModelFolder
+from sidestep.pipeline.measured import ABLATIONS
 from sidestep.pipeline.measured import SOURCES as WHO
 
 _NAMES = {
@@ -125,6 +127,20 @@ def _published(row: Row) -> list[str]:
 
 def _cell(value: float | None) -> str:
     return "" if value is None else number(float(value))
+
+
+def ablations(folder: ModelFolder) -> str:
+    """Write how other students of the same teacher, distilled otherwise, compare."""
+    parts = []
+    for file in sorted((folder.path / ABLATIONS).glob("*.json")):
+        report = Report.read(file)
+        parts += [
+            ablation_text(report),
+            f"{report.settings['pictures']:,} pictures of each: `{report.command}`, "
+            f"{report.date[:10]}, {report.machine['cpu']}.",
+            *report.notes,
+        ]
+    return "\n\n".join(["Other students of the same teacher:"] * bool(parts) + parts)
 
 
 def latency(card: ModelCard) -> str:

@@ -27,12 +27,14 @@ _JUDGED = {
 # whose figures -> how their names begin
 SOURCES = {"student": "", "teacher": "teacher_", "start": "start_", "real": "real_"}
 JUDGED = tuple(_JUDGED)
+ABLATIONS = "ablations"  # folder of a model with reports of other students of its teacher
 
 
 def gather(folder: ModelFolder, *files: Path) -> ModelFolder:
     """Take over what was measured; files that are not there are passed over.
 
-    files: a quality.json, a paper.json and a report of `sidestep bench engine`, in any order
+    files: a quality.json, a paper.json, reports of `sidestep bench engine` and `ablation`, in any
+        order; an ablation's stays a file of its own, in `ablations/`
     Raises InvalidData for a file that is none of them.
     """
     quality, latency = dict(folder.card.quality), folder.card.latency
@@ -42,6 +44,8 @@ def gather(folder: ModelFolder, *files: Path) -> ModelFolder:
             quality |= judged_figures(told)
         elif "scores" in told:
             quality |= {f"coco_{name}": value for name, value in told["scores"].items()}
+        elif told.get("kind") == "ablation":
+            Report.read(file).write(folder.path / ABLATIONS / file.name)
         else:
             latency = latency_of(Report.read(file))
     return write_card(folder.path, replace(folder.card, quality=quality, latency=latency))

@@ -71,6 +71,7 @@ def _text(folder: ModelFolder, *, with_teacher: bool) -> str:
         "## Recipe",
         tables.recipe(card),
         *_section("## Quality", tables.quality(card), tables.recognised(card), tables.paper(card)),
+        *_section("## Ablation", tables.ablations(folder)),
         *_section("## Latency", tables.latency(card)),
         *_section("## Engines", tables.certificates(folder)),
         "## Licences",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from bench.reports import Report
 from sidestep.errors import InvalidData
 from sidestep.model_folder import ModelFolder, write_card
 from sidestep.pipeline.measured import gather
@@ -54,9 +55,26 @@ def test_figures_of_the_judge_come_into_the_card_and_the_readme(
     assert "held out" not in text
 
 
+def test_an_ablation_goes_with_the_model(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    rows = [
+        {"question": "", "case": "real pictures", "frechet": 0.014, "engine_ms": None},
+        {"question": "few steps", "case": "k2", "frechet": 0.036, "engine_ms": 33.4},
+        {"question": "formats", "case": "fp32", "frechet": 0.047, "engine_ms": None},
+    ]
+    report = Report("ablation", rows, settings={"pictures": 256}, notes=["One seed each."])
+    report.write(tmp_path / "a.json")
+    folder = gather(tiny_model, tmp_path / "a.json")
+    (tmp_path / "a.json").unlink()
+    text = write_model_card(folder, teacher=False).read_text()
+    assert "| k2 | 0.036 | 33.4 |" in text
+    assert "Formats:\n\n| case | frechet |\n" in text
+    assert "256 pictures of each" in text
+    assert "One seed each." in text
+
+
 def test_an_unmeasured_model_claims_nothing(tiny_model: ModelFolder) -> None:
     text = write_model_card(tiny_model).read_text()
-    for heading in ("## Quality", "## Latency"):
+    for heading in ("## Quality", "## Latency", "## Ablation"):
         assert heading not in text
     assert "## Engines" in text  # its certificate is there
     assert "its folder does not name one" in text

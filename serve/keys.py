@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sidestep.errors import InvalidRequest
-from sidestep.files import write_json
+from sidestep.files import one_at_a_time, write_json
 
 logger = logging.getLogger("sidestep.serve")
 PREFIX = "sk-sidestep-"
@@ -46,23 +46,25 @@ def add_key(path: Path, name: str, *, admin: bool = False) -> str:
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable():
         message = f"name must be a printable text of 1 to {MAX_NAME} characters"
         raise InvalidRequest(message, field="name")
-    keys = read_keys(path) if path.exists() else []
-    if any(key.name == name for key in keys):
-        message = f"{path} has a key named {name!r}; revoke it or choose another name"
-        raise InvalidRequest(message, field="name")
     secret = PREFIX + secrets.token_urlsafe(32)
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    _write(path, [*keys, Key(name, _hash(secret), created, admin)])
+    with one_at_a_time(path):
+        keys = read_keys(path) if path.exists() else []
+        if any(key.name == name for key in keys):
+            message = f"{path} has a key named {name!r}; revoke it or choose another name"
+            raise InvalidRequest(message, field="name")
+        _write(path, [*keys, Key(name, _hash(secret), created, admin)])
     return secret
 
 
 def revoke_key(path: Path, name: str) -> Key:
     """Remove the key of a name or id; a running service refuses it from its next request on."""
-    keys = read_keys(path)
-    found = next((key for key in keys if name in (key.name, key.id)), None)
-    if found is None:
-        raise InvalidRequest(f"{path} has no key with the name or id {name!r}", field="name")
-    _write(path, [key for key in keys if key is not found])
+    with one_at_a_time(path):
+        keys = read_keys(path)
+        found = next((key for key in keys if name in (key.name, key.id)), None)
+        if found is None:
+            raise InvalidRequest(f"{path} has no key with the name or id {name!r}", field="name")
+        _write(path, [key for key in keys if key is not found])
     return found
 
 

@@ -14,6 +14,11 @@ from typing import Any
 
 from sidestep.errors import InvalidModel
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
@@ -36,6 +41,24 @@ def atomic_path(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until no other process or thread is in this block for `path`, which is read and written.
+
+    By a lock on its folder, which leaves nothing behind; on Windows there is none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)  # which lets the next one in
 
 
 @contextmanager

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,13 @@ def test_names_are_told_apart(tmp_path: Path) -> None:
         add_key(path, "anna")
     with pytest.raises(InvalidRequest, match="'bert'"):
         revoke_key(path, "bert")
+
+
+def test_keys_added_at_once_are_all_there(tmp_path: Path) -> None:
+    path, names = tmp_path / "keys.json", {f"key {number}" for number in range(24)}
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: add_key(path, name), names))
+    assert {key.name for key in read_keys(path)} == names
 
 
 def test_the_command_line(

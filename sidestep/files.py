@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,8 @@ from typing import Any
 
 from sidestep.errors import InvalidModel
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # on Windows
-    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -50,7 +49,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
     By a lock on its folder, which leaves nothing behind; on Windows there is none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
+    if sys.platform == "win32":
         yield
         return
     folder = os.open(path.parent, os.O_RDONLY)

@@ -70,10 +70,12 @@ SECTIONS = (
     Section(
         "roadmap-emoji",
         "Few steps, the adversarial term and Zero-CFG",
-        "As above: 2,560 images each, 256 pictures judged. `engine_ms`: a picture by the ONNX "
+        "As above: 2,560 images each, 256 pictures judged; `10x`: ten times the authors' weight of "
+        "the adversarial term. `engine_ms`: a picture by the ONNX "
         "engine, the median of all cases called in turns.",
         "sidestep bench ablation --teacher models/emoji --prompts prompts.txt "
-        "--real-images data/emoji --cases adversarial,k2,k4,zero-cfg,zero-cfg-adversarial "
+        "--real-images data/emoji --cases adversarial,adversarial-10x,k2,k4,zero-cfg,"
+        "zero-cfg-adversarial,zero-cfg-adversarial-10x "
         "--images-seen 2560 --images 256 --out docs/benchmarks/roadmap-emoji.json",
     ),
     Section(

@@ -26,11 +26,11 @@ def certificate_of(folder: ModelFolder, engine: str) -> Path | None:
     """Return where the certificate of an engine should be; None for those that need none."""
     if engine.startswith("pytorch") or engine == "fake":
         return None
-    if export := _EXPORTS.get(engine):
-        return folder.path / export / "certificate.json"
-    library = engine.split("-")[0]
-    compiled = sorted((folder.path / COMPILED).glob(f"{library}-*/certificate.json"))
-    return compiled[0] if compiled else folder.path / COMPILED / library / "certificate.json"
+    if export := _EXPORTS.get(engine.removesuffix("-small")):
+        return folder.path / folder.place(export) / "certificate.json"
+    library, plans = engine.split("-")[0], folder.path / folder.place(COMPILED)
+    compiled = sorted(plans.glob(f"{library}-*/certificate.json"))
+    return compiled[0] if compiled else plans / library / "certificate.json"
 
 
 def faults_of(folder: ModelFolder, engine: str) -> list[str]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sidestep import errors
 from sidestep.errors import BenchmarkFailed, SidestepError
+from sidestep.model_folder import ModelFolder
 
 ROOT = Path(__file__).parents[1]
 _CODE = "import sys; sys.path.append({root!r}); from bench.worker import main; main()"
@@ -43,7 +44,7 @@ class Entry:
 class Task:
     """What all contenders draw: a model folder, prompts [B] and noise [B, 4, h, w]."""
 
-    model: Path
+    folder: ModelFolder
     prompts: Sequence[str]
     noise: NDArray[np.float32]
 
@@ -77,7 +78,8 @@ class Contender:
         np.save(noise, task.noise)
         told = {
             "contender": self.entry.kind,
-            "model": str(task.model.absolute()),
+            "model": str(task.folder.path.absolute()),
+            "decoder": task.folder.decoder,
             "prompts": list(task.prompts),
             "noise": str(noise),
         }

@@ -1,6 +1,6 @@
 """A process that counts a model's operations and measures the machine's peak, then ends.
 
-    python -m bench.costs MODEL PRECISION SECONDS
+    python -m bench.costs MODEL DECODER PRECISION SECONDS
 
 Apart from the benchmark's own process, which then needs no torch and no memory for it.
 """
@@ -13,13 +13,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sidestep.model_folder import ModelFolder
 
-def costs(model: Path, precision: str, *, seconds: float) -> dict[str, Any]:
+
+def costs(folder: ModelFolder, precision: str, *, seconds: float) -> dict[str, Any]:
     """Return `flops` per picture and stage and `peak` in TFLOP/s; only `why_not` if they failed.
 
     They need PyTorch, of the extra [train].
     """
-    command = [sys.executable, "-m", "bench.costs", str(model), precision, str(seconds)]
+    told_of = [str(folder.path), folder.decoder, precision, str(seconds)]
+    command = [sys.executable, "-m", "bench.costs", *told_of]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it died"])[-1]
@@ -35,11 +38,10 @@ def main() -> None:
     from bench.flops import count_flops
     from bench.machine import cores
     from bench.peak import measure_peak
-    from sidestep.model_folder import ModelFolder
 
-    model, precision, seconds = sys.argv[1:]
+    model, decoder, precision, seconds = sys.argv[1:]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    flops = count_flops(ModelFolder.open(model))
+    flops = count_flops(ModelFolder.open(Path(model)).with_decoder(decoder))
     peak = measure_peak(precision, device=device, threads=cores(), seconds=float(seconds))
     told = {"flops": flops, "peak": {**peak, "precision": precision, "device": device}}
     print(json.dumps(told))

@@ -62,7 +62,7 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
     most = max(plan.batches)
     prompts = list(islice(cycle(folder.card.examples or PROMPTS), most))
     seeds = list(range(most))
-    task = Task(folder.path, prompts, latent_noise(seeds, folder.card.noise_shape))
+    task = Task(folder, prompts, latent_noise(seeds, folder.card.noise_shape))
     with ExitStack() as running:
         contenders, absent = _start(entries, task, running, plan)
         differences = _differences(contenders)
@@ -97,7 +97,7 @@ def _costs(folder: ModelFolder, precision: str, plan: Plan) -> dict[str, Any]:
     if not plan.peak_s:
         return {}
     plan.tell("measure the peak")
-    return costs(folder.path, precision, seconds=plan.peak_s)
+    return costs(folder, precision, seconds=plan.peak_s)
 
 
 def _start(
@@ -105,8 +105,8 @@ def _start(
 ) -> tuple[list[Contender], list[dict[str, str]]]:
     contenders, absent = [], []
     for entry in entries:
-        if task.noise.ndim > 4 and not entry.is_ours:
-            absent.append({"name": entry.kind, "why": "it draws in one step, the model in several"})
+        if not entry.is_ours and (why := _unable(task)):
+            absent.append({"name": entry.kind, "why": why})
             continue
         plan.tell(f"open {entry.kind}")
         contender = running.enter_context(Contender(entry))
@@ -119,6 +119,13 @@ def _start(
             absent.append({"name": entry.kind, "why": str(error)})
             plan.tell(f"left out: {error}")
     return contenders, absent
+
+
+def _unable(task: Task) -> str:
+    """Tell why no peer can draw the task, if that is so."""
+    if task.noise.ndim > 4:
+        return "it draws in one step, the model in several"
+    return "" if task.folder.decoder == "full" else "it draws with the whole decoder"
 
 
 def _differences(contenders: Sequence[Contender]) -> dict[str, int]:

@@ -16,23 +16,24 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from sidestep.model_folder import ModelFolder
+from sidestep.model_folder import WEIGHTS, ModelFolder
 
 STAGES = ("text", "unet", "decoder")
 
 
 def count_flops(folder: ModelFolder) -> dict[str, int]:
     """Count the operations of one picture in each stage of a model folder."""
-    text, unet, vae = read_networks(folder.path)
+    text, unet, vae = read_networks(folder)
     counted = network_flops(text, unet, vae, folder.card.tokens, folder.card.latent_shape)
     return {**counted, "unet": folder.card.steps * counted["unet"]}
 
 
-def read_networks(path: Path) -> tuple[nn.Module, nn.Module, nn.Module]:
-    """Build the text encoder, UNet and autoencoder that a folder's configs tell, on meta."""
+def read_networks(folder: ModelFolder) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """Build the text encoder, UNet and decoder that a folder's configs tell, on meta."""
+    words, *pictures = (_config(folder.path / name) for name in WEIGHTS[folder.decoder])
     with torch.device("meta"):
-        text = CLIPTextModel(CLIPTextConfig(**_config(path / "text_encoder")))
-        unet, vae = (_diffusers_network(_config(path / name)) for name in ("unet", "vae"))
+        text = CLIPTextModel(CLIPTextConfig(**words))
+        unet, vae = (_diffusers_network(config) for config in pictures)
     return text, unet, vae
 
 

@@ -24,11 +24,11 @@ from sidestep.model_folder import ONNX, ModelFolder
 
 
 class OnnxStages:
-    """Three sessions of the parts of `onnx/generator.onnx`, with the engine's own threads."""
+    """Three sessions of the parts of the folder's fused graph, with the engine's own threads."""
 
     def __init__(self, folder: ModelFolder) -> None:
         """Cut the graph; raises InvalidModel if it cannot be cut in three."""
-        model = onnx.load(folder.path / ONNX, load_external_data=False)
+        model = onnx.load(folder.path / folder.place(ONNX), load_external_data=False)
         _beside_the_folder(model)
         text, latents = find_cuts(model.graph, folder.card.latent_shape)
         shaped_by = ["input_ids", "noise"]  # a part may read their shapes

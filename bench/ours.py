@@ -27,9 +27,9 @@ class EngineDrawer:
     packages: tuple[str, ...] = ()
     build_s: float | None = None
 
-    def __init__(self, model: Path, engine: str) -> None:
-        """Open the engine named `engine` of a model folder."""
-        self._folder = ModelFolder.open(model)
+    def __init__(self, model: Path, engine: str, decoder: str = "full") -> None:
+        """Open the engine named `engine` of a model folder, with its "full" or "small" decoder."""
+        self._folder = ModelFolder.open(model).with_decoder(decoder)
         card = self._folder.card
         self._tokenizer = PromptTokenizer(model / "tokenizer", length=card.tokens)
         self._engine = load_engine(self._folder, engine)
@@ -90,7 +90,7 @@ class _Clock:
 def _splitter(folder: ModelFolder, engine: Engine) -> Any:
     """Return what times the networks of one call; it tells nothing of an engine that is one."""
     name = engine.spec.name
-    if name == "onnx-cpu":
+    if name.removesuffix("-small") == "onnx-cpu":
         try:
             from bench.onnx_stages import OnnxStages
         except ImportError:  # the graph is cut with the package onnx, of the extra [export]

@@ -166,7 +166,7 @@ def open_drawer(task: dict[str, Any]) -> Drawer:
     if kind == "engine":
         from bench.ours import EngineDrawer
 
-        return EngineDrawer(Path(task["model"]), engine)
+        return EngineDrawer(Path(task["model"]), engine, task["decoder"])
     from bench.peers import PEERS
 
     return PEERS[kind](Path(task["model"]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from sidestep.cli.options import DECODER
 from sidestep.engines.load import ENGINES
 from sidestep.errors import BenchmarkFailed, InvalidRequest
 
@@ -24,6 +25,7 @@ PEERS = ("diffusers", "torch-compile", "optimum")
     show_default=True,
     help="What runs the model; several may be given, the first is what others are compared with.",
 )
+@DECODER
 @click.option("--batches", default="1,2,4,8,16", show_default=True, help="Batch sizes.")
 @click.option(
     "--against",
@@ -66,6 +68,7 @@ PEERS = ("diffusers", "torch-compile", "optimum")
 def command(
     model: Path | None,
     engines: tuple[str, ...],
+    decoder: str,
     batches: str,
     against: str,
     pythons: tuple[str, ...],
@@ -106,7 +109,7 @@ def command(
         notes=notes,
         tell=partial(click.echo, err=True),
     )
-    report = measure(ModelFolder.open(model), entries, plan)
+    report = measure(ModelFolder.open(model).with_decoder(decoder), entries, plan)
     if out:
         report.write(out)
     click.echo(report_text(report))

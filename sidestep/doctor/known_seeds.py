@@ -103,7 +103,7 @@ def _compare_with_diffusers(folder: ModelFolder, reference: Reference) -> Findin
     if folder.card.steps > 1:
         text = "not compared: its scheduler of several steps draws noise of its own between them"
         return note("diffusers", text)
-    task = Task(folder.path, reference.prompts, reference.noise)
+    task = Task(folder, reference.prompts, reference.noise)
     with Contender(Entry("diffusers")) as pipeline:
         try:
             drawn = pipeline.start(task).pictures(len(reference.prompts))

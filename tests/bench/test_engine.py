@@ -130,7 +130,7 @@ def test_gates_read_the_cards_figures(tiny_model: ModelFolder) -> None:
 
 
 def task_of(folder: ModelFolder, prompts: Sequence[str] = ("red apple",)) -> Task:
-    return Task(folder.path, prompts, latent_noise(range(len(prompts)), folder.card.latent_shape))
+    return Task(folder, prompts, latent_noise(range(len(prompts)), folder.card.latent_shape))
 
 
 def test_our_broken_engine_is_our_error(tiny_model: ModelFolder) -> None:

@@ -13,6 +13,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
+from bench.certificates import faults_of
+from bench.contender import Entry
+from bench.engine import Plan
+from bench.engine import measure as bench_engine
+from bench.flops import count_flops
 from distill.architectures import ARCHITECTURES
 from distill.decoder import Latents, measure, new_decoder
 from distill.decoder_options import DecoderOptions
@@ -65,6 +70,25 @@ def test_it_comes_nearer_to_the_full_decoder_on_latents_it_never_saw(distilled: 
     logged = (distilled.parent / "run/log.jsonl").read_text().splitlines()
     assert "held_out_psnr" in json.loads(logged[-1])
     assert (distilled.parent / "run/samples-000040.png").is_file()
+
+
+def test_the_benchmark_times_it(small: ModelFolder) -> None:
+    plan = Plan(batches=(1,), calls=6, seconds=60, stage_calls=1, peak_s=0.02)
+    report = bench_engine(small, [Entry("engine:onnx"), Entry("diffusers")], plan)
+    (row,) = report.rows
+    assert row["name"] == "onnx-cpu-small"
+    assert {"text", "unet", "decoder"} <= set(row["stages_ms"])
+    assert report.valid, report.invalid_because
+    assert report.figures["absent"] == [
+        {"name": "diffusers", "why": "it draws with the whole decoder"}
+    ]
+    whole = count_flops(small.with_decoder("full"))
+    assert report.figures["flops"]["unet"] == whole["unet"]
+    assert report.figures["flops"]["decoder"] != whole["decoder"]
+    (small.path / small.place(CERTIFICATE)).unlink()
+    assert faults_of(small, "onnx-cpu-small") == [
+        "decoder_small/onnx/certificate.json: it is missing; run sidestep export"
+    ]
 
 
 def test_the_folder_has_two_models_of_different_weights(small: ModelFolder) -> None:

@@ -25,6 +25,7 @@ from sidestep.requests import Timings
 logger = logging.getLogger("sidestep.serve")
 STOPPING = "the service is stopping; try again later"
 BROKEN = "the engine failed and is being opened anew; try again later"
+EXPIRED = "the deadline passed in the queue; try again later or allow more time"
 LONGEST_PAUSE_S = 30.0
 LOOK_EVERY_S = 0.1
 
@@ -164,7 +165,7 @@ class Batcher:
         is done if the call has come back already.
         """
         with self._wake:
-            if self._running.get(thread) is not call:
+            if self._running.get(thread) is not call or all(j.drawn.done() for j in call.jobs):
                 return
             del self._running[thread]
             self._given_up.add(thread)
@@ -216,13 +217,14 @@ class Batcher:
 
         Idle threads share the queue: the first of two takes half of it, not all.
         """
-        spec, now = self.device.spec, time.perf_counter()
-        turn = self._lines.first(self._idle * spec.max_batch)
-        if late := [job for job in turn if job.due < now]:
+        spec = self.device.spec
+        while True:
+            now = time.perf_counter()
+            turn = self._lines.first(self._idle * spec.max_batch)
+            if not (late := [job for job in turn if job.due < now]):
+                break
             self._lines.take(late)
-            message = "the deadline passed in the queue; try again later or allow more time"
-            _fail(late, ServiceBusy(message, reason="expired", retry_after_s=1.0))
-            return self._next()
+            _fail(late, ServiceBusy(EXPIRED, reason="expired", retry_after_s=1.0))
         jobs = turn[: -(-len(turn) // self._idle)]
         if len(self._lines) <= spec.max_batch:  # else smaller batches would delay all the rest
             jobs = jobs[: self._in_time(jobs, now)]
@@ -259,14 +261,17 @@ class Batcher:
             else:
                 logger.warning("a batch of %d failed (%r); drawing singly", len(jobs), error)
                 for job in jobs:
-                    self._draw([job])
+                    if not self._is_given_up():
+                        self._draw([job])
             return
-        if self._is_given_up():
-            return
-        self.on_batch(len(jobs))
-        for job, image in zip(jobs, pixels, strict=True):
-            queue_ms = 1e3 * (began - job.arrived)
-            job.drawn.set_result(Drawn(image, Timings(queue_ms, 1e3 * engine_s, 0.0, len(jobs))))
+        with self._wake:  # so that nobody gives the call up while its results are handed out
+            if self._is_given_up():
+                return
+            self.on_batch(len(jobs))
+            for job, image in zip(jobs, pixels, strict=True):
+                queue_ms = 1e3 * (began - job.arrived)
+                timings = Timings(queue_ms, 1e3 * engine_s, 0.0, len(jobs))
+                job.drawn.set_result(Drawn(image, timings))
 
     def _is_given_up(self) -> bool:
         """Whether this thread's call was failed as hanging, meanwhile."""
@@ -306,7 +311,9 @@ class Batcher:
 
 
 def _fail(jobs: Iterable[Job], error: Exception) -> None:
-    """Tell those who wait, if they still do."""
+    """Tell those who wait, if they still do and have not been answered."""
     for job in jobs:
-        if job.drawn.running() or job.drawn.set_running_or_notify_cancel():
-            job.drawn.set_exception(error)
+        answered = job.drawn.done() and not job.drawn.cancelled()
+        if answered or not (job.drawn.running() or job.drawn.set_running_or_notify_cancel()):
+            continue
+        job.drawn.set_exception(error)

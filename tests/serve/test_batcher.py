@@ -309,6 +309,58 @@ def test_a_deadline_that_passes_in_the_queue_is_told_and_not_drawn(make: Make) -
     assert engine.batches == [1, 1]
 
 
+def test_a_stall_that_lasts_beyond_thousands_of_deadlines_is_survived(make: Make) -> None:
+    gate = Gate()
+    batcher = make(FakeEngine(before=gate), queue_limit=40_000)
+    holder = held(gate, batcher)
+    late = batcher.admit("a", 12_000, LONG_S)
+    for job in late:
+        job.due = 0.0
+    batcher.supply(late, *rows(len(late)))
+    gate.opened.set()
+    settle(holder)
+    assert {type(result) for result in settle(late)} == {ServiceBusy}
+    assert isinstance(settle(submit(batcher, 1))[0], Drawn)
+
+
+def test_a_row_that_hangs_after_others_were_drawn_singly_takes_nothing_with_it(make: Make) -> None:
+    hang, hanging = threading.Event(), threading.Event()
+
+    def before(ids: NDArray[np.int64]) -> None:
+        if len(ids) == 3:
+            raise ValueError("not together")
+        if (ids == 1).any():
+            hanging.set()
+            assert hang.wait(20)
+
+    batcher = make(FakeEngine(before=before), reopen=FakeEngine)
+    jobs = submit(batcher, 3)
+    assert hanging.wait(20)
+    waiting = submit(batcher, 1, key="b", first=7)
+    ((thread, call),) = batcher.calls().items()
+    batcher.give_up(thread, call)
+    kinds = [type(result) for result in settle(jobs)]
+    assert kinds == [Drawn, ServiceUnavailable, ServiceUnavailable]
+    assert isinstance(settle(waiting)[0], ServiceUnavailable)
+    while not batcher.ready:
+        time.sleep(0.001)
+    hang.set()
+    assert isinstance(settle(submit(batcher, 1))[0], Drawn)
+
+
+def test_a_call_that_is_done_is_not_given_up(make: Make) -> None:
+    gate = Gate()
+    batcher = make(FakeEngine(before=gate))
+    holder = held(gate, batcher)
+    ((thread, call),) = batcher.calls().items()
+    gate.opened.set()
+    settle(holder)
+    batcher._running[thread] = call  # as in the moment between result and end
+    batcher.give_up(thread, call)
+    assert batcher.ready
+    assert not batcher._given_up
+
+
 def test_a_short_queue_is_drawn_in_the_largest_batch_that_is_in_time(make: Make) -> None:
     gate = Gate()
     engine = FakeEngine(before=gate)

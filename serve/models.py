@@ -18,7 +18,7 @@ from serve.settings import Settings
 from serve.studio import Studio
 from serve.tracing import trace_stages
 from serve.watching import watch
-from sidestep.errors import ServiceUnavailable
+from sidestep.errors import ServiceBusy, ServiceUnavailable
 from sidestep.generator import Generator
 from sidestep.requests import GenerateRequest, Picture
 
@@ -101,6 +101,9 @@ class Models:
             pictures = await studio.generate(request, address=whose)
             trace_stages(self.tracer, pictures)
             return pictures
+        except (ServiceBusy, ServiceUnavailable):  # nothing was drawn
+            self._policy.give_back(request.count, address)
+            raise
         finally:
             studio.requests -= 1
 

@@ -20,10 +20,9 @@ class Newest(Generic[T]):
 
     async def run(self, client: str, work: Coroutine[Any, Any, T]) -> T:
         """Run `work`; raises Superseded if `run` is called again for this client meanwhile."""
-        task = asyncio.ensure_future(work)
-        older, self._tasks[client] = self._tasks.get(client), task
-        if older:
-            older.cancel()
+        if older := self._tasks.get(client):
+            older.cancel()  # first, so that it has left the queue when the newer one asks for room
+        task = self._tasks[client] = asyncio.ensure_future(work)
         try:
             return await task
         except asyncio.CancelledError:

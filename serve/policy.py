@@ -14,7 +14,7 @@ from serve.denied import DenyList
 from serve.errors import PolicyViolation
 from serve.rates import Rates
 from serve.settings import Settings
-from sidestep.errors import InvalidRequest
+from sidestep.errors import InvalidRequest, ServiceBusy, Unauthorized
 from sidestep.requests import GenerateRequest
 
 # Pixels [H, W, 3] -> why the picture may not be shown, or None.
@@ -26,6 +26,7 @@ class Policy:
 
     def __init__(self, settings: Settings) -> None:
         """Read the deny-list and find the hook; raises InvalidRequest if either cannot be."""
+        self._needs_key = bool(settings.keys)
         self._per_key = Rates(settings.rate_per_key, "API key")
         self._per_address = Rates(settings.rate_per_address, "address")
         self._denied = DenyList(Path(settings.deny_list)) if settings.deny_list else None
@@ -35,25 +36,46 @@ class Policy:
     def admit(
         self, request: GenerateRequest, model: str, address: str
     ) -> tuple[GenerateRequest, str]:
-        """Check a request; returns it with whose turn it takes.
+        """Check a request, and charge for it; returns it with whose turn it takes.
 
-        The clients of one key are its own: those of another with the same name are others.
+        The clients of one key are its own: those of another with the same name are others. Raises
+        Unauthorized where keys are needed and whatever asks has passed no guard.
         """
         caller = current()
+        if self._needs_key and caller.key is None:
+            raise Unauthorized("an API key is needed")
         address = address or caller.address
         caller.told.update(model=model, pictures=request.count)
         if self._log_prompts:
             caller.told["prompt"] = request.prompt
         if self._denied:
             self._denied.check(request.prompt)
-        self._per_address.take(address, request.count)
+        self._charge(address, request.count)
         if caller.key is None:
             return request, address
-        self._per_key.take(caller.key.id, request.count)
         if request.client_id:
             client = f"{caller.key.id} {request.client_id}"
             request = request.model_copy(update={"client_id": client})
         return request, caller.key.id
+
+    def _charge(self, address: str, count: int) -> None:
+        """Take pictures from the key's rate and the address's, or from neither."""
+        key = current().key
+        if key is not None:
+            self._per_key.take(key.id, count)
+        try:
+            self._per_address.take(address, count)
+        except ServiceBusy:
+            if key is not None:
+                self._per_key.give_back(key.id, count)
+            raise
+
+    def give_back(self, count: int, address: str) -> None:
+        """Take back the charge of the current caller's pictures, which were refused later."""
+        caller = current()
+        if caller.key is not None:
+            self._per_key.give_back(caller.key.id, count)
+        self._per_address.give_back(address or caller.address, count)
 
     def check_picture(self, pixels: NDArray[np.uint8]) -> None:
         """Raise PolicyViolation if the hook does not let the pixels [H, W, 3] pass."""

@@ -49,3 +49,9 @@ class Rates:
                 "try again later"
             )
             raise ServiceBusy(message, reason="rate", retry_after_s=missing / self._per_s)
+
+    def give_back(self, caller: str, count: int) -> None:
+        """Put back what was taken for pictures that were not drawn."""
+        if caller in self._buckets:
+            level, at = self._buckets[caller]
+            self._buckets[caller] = (min(self._holds, level + count), at)

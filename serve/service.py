@@ -111,8 +111,11 @@ class NativeGuard:
         self._guarded: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Guard the native route; our own app guards itself."""
-        if scope["type"] != "http" or scope["path"] != NATIVE:
+        """Guard the native route; our own app guards itself.
+
+        All that begins like it is guarded: BentoML's router also takes a line's end after it.
+        """
+        if scope["type"] != "http" or not scope["path"].startswith(NATIVE):
             await self._app(scope, receive, send)
             return
         if self._guarded is None:

@@ -17,7 +17,9 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sidestep.model_info import ModelInfo
 from ui.answers import Generate, draw_answer, read_answer
@@ -25,6 +27,7 @@ from ui.answers import Generate, draw_answer, read_answer
 PAGE = Path(__file__).parent / "page"
 # Seconds between looks for files to delete, and the age of a file that is deleted.
 _CACHE = (3600, 3600)
+_ENDPOINTS = ("/gradio_api/run/draw", "/gradio_api/run/read")
 _START = "import(new URL('FILES/page.js', document.baseURI)).then((m) => m.start(element, MODELS))"
 
 
@@ -82,7 +85,29 @@ def mount(page: gr.Blocks, path: str) -> FastAPI:
     )
     mounted: Any = app.routes[-1]
     app.state.close = mounted.app.stop_event.set
+    app.add_middleware(OnlyOurEndpoints)
     return app
+
+
+class OnlyOurEndpoints:
+    """Middleware that lets nothing be posted to Gradio but calls of the page's two endpoints.
+
+    Gradio would draw for `call/draw` in a task of its own, apart from the request, its key and its
+    rates, and keep files that anybody uploads.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap the page's app."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass reads and our two endpoints on, and answer 404 to the rest."""
+        reads = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS")
+        if reads or scope["path"].endswith(_ENDPOINTS):
+            await self._app(scope, receive, send)
+        else:
+            error = {"code": "not_found", "message": "nothing is served here", "field": None}
+            await JSONResponse({"error": error}, 404)(scope, receive, send)
 
 
 def _warm_up() -> None:

@@ -101,6 +101,8 @@ def guards_bentoml_s_route(url: str, headers: dict[str, str]) -> None:
     native = f"{url}/bentoml/generate"
     body = {"prompt": "a", "seed": 7}
     assert httpx.post(native, json=body, timeout=LONG_S).status_code == 401
+    for also in ("%0A", "%0a?a=b"):
+        assert httpx.post(f"{native}{also}", json=body, timeout=LONG_S).status_code == 401
     drawn = httpx.post(native, json=body, headers=headers, timeout=LONG_S)
     assert drawn.headers["x-seed"] == "7"
     large = httpx.post(native, json={"prompt": "a" * 100_000}, headers=headers, timeout=LONG_S)

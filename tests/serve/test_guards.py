@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serve.app import create_app
 from serve.keys import add_key, revoke_key
 from serve.settings import Settings
 from sidestep.client import Client
@@ -97,8 +98,8 @@ async def test_our_own_client_has_a_key(serve_with: Serve, tmp_path: Path) -> No
 
 def test_a_key_and_an_address_have_rates(serve_with: Serve, tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    anna, bert = add_key(path, "anna"), add_key(path, "bert")
-    url = serve_with(keys=str(path), rate_per_key=20, rate_per_address=50)
+    anna, bert, carl = (add_key(path, name) for name in ("anna", "bert", "carl"))
+    url = serve_with(keys=str(path), rate_per_key=20, rate_per_address=40)
 
     def ask(key: str, count: int) -> httpx.Response:
         body = {"prompt": "a", "count": count}
@@ -110,11 +111,34 @@ def test_a_key_and_an_address_have_rates(serve_with: Serve, tmp_path: Path) -> N
     assert 25 < int(refused.headers["retry-after"]) <= 36
     assert "API key" in refused.json()["error"]["message"]
     assert ask(bert, 16).status_code == 200
-    beyond = ask(bert, 16)
+    beyond = ask(carl, 16)
     assert beyond.status_code == 429
-    assert "address" in beyond.json()["error"]["message"]
+    assert "address" in beyond.json()["error"]["message"], "what a key's rate refuses is not in it"
+    assert ask(carl, 8).status_code == 200, "what the address's rate refuses is not in the key's"
     metrics = httpx.get(f"{url}/metrics", headers={"X-API-Key": anna}, timeout=60).text
     assert 'sidestep_refused_total{model="fake",reason="rate"} 2.0' in metrics
+
+
+def test_what_is_refused_is_not_charged(serve_with: Serve) -> None:
+    url = serve_with(rate_per_address=16)
+    body = {"prompt": "a", "count": 16}
+    for _ in range(3):
+        late = httpx.post(f"{url}/generate", json={**body, "deadline_ms": 1}, timeout=60)
+        assert late.status_code == 429
+        assert "deadline" in late.json()["error"]["message"]
+    assert httpx.post(f"{url}/generate", json=body, timeout=60).status_code == 200
+    refused = httpx.post(f"{url}/generate", json=body, timeout=60)
+    assert "16 pictures a minute" in refused.json()["error"]["message"]
+
+
+async def test_who_passed_no_guard_has_no_key(
+    make_generator: Callable[[FakeEngine], Generator], tmp_path: Path
+) -> None:
+    add_key(tmp_path / "keys.json", "anna")
+    generator = make_generator(FakeEngine(tokens=12))
+    app = create_app(generator, Settings(keys=str(tmp_path / "keys.json")))
+    with pytest.raises(Unauthorized):
+        await app.state.models.generate(GenerateRequest(prompt="a"))
 
 
 def test_the_page_s_pictures_count_too(serve_with: Serve, tmp_path: Path) -> None:

@@ -145,6 +145,29 @@ async def test_a_newer_request_of_the_same_client_replaces_the_older(
     assert engine.batches == [1, 1]
 
 
+async def test_a_newer_request_takes_the_room_of_the_older(make_generator: MakeGenerator) -> None:
+    gate = threading.Event()
+    gate.set()
+    engine = FakeEngine(tokens=12, before=lambda _: gate.wait(10))
+    studio = Studio(make_generator(engine), Settings(queue_limit=16))
+    await studio.start()
+    gate.clear()
+    holder = asyncio.ensure_future(studio.generate(GenerateRequest(prompt="a")))
+    while not studio.batcher.calls():
+        await asyncio.sleep(0.001)
+    request = GenerateRequest(prompt="a", count=8, client_id="tab", supersede=True)
+    older = asyncio.ensure_future(studio.generate(request))
+    while studio.batcher.queued < 8:
+        await asyncio.sleep(0.001)
+    newer = asyncio.ensure_future(studio.generate(request))
+    with pytest.raises(Superseded):
+        await older
+    gate.set()
+    assert len(await newer) == 8
+    assert len(await holder) == 1
+    await studio.stop()
+
+
 async def test_leaving_is_not_being_superseded(make_generator: MakeGenerator) -> None:
     gate = threading.Event()
     gate.set()

@@ -80,6 +80,14 @@ def test_the_page_shows_the_api_s_exact_bytes(http: httpx.Client) -> None:
     assert (recipe["prompt"], recipe["seed"]) == ("red apple", str(seed))
 
 
+@pytest.mark.parametrize("route", ["call/draw", "queue/join", "upload", "run/predict"])
+def test_nothing_else_can_be_posted(http: httpx.Client, route: str) -> None:
+    body = {"data": ["a", "7", 1, "fake", "tab"], "fn_index": 0, "session_hash": "a"}
+    refused = http.post(f"/ui/gradio_api/{route}", json=body)
+    assert refused.status_code == 404
+    assert refused.json()["error"]["code"] == "not_found"
+
+
 def test_errors_are_answers(http: httpx.Client) -> None:
     assert "Seed must be" in call(http, "draw", "a", "x", 1, "", "tab")["error"]["message"]
     assert "not a PNG" in call(http, "read", "")["error"]["message"]

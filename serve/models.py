@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from serve.errors import ModelNotFound
 from serve.metrics import Metrics
@@ -29,6 +29,7 @@ logger = logging.getLogger("sidestep.serve")
 # Programs hard-code these names; all of them mean the default model.
 ALIASES = ("sidestep", "dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5")
 LOOK_EVERY_S = 0.05
+T = TypeVar("T")
 
 
 class Models:
@@ -42,7 +43,7 @@ class Models:
         self._policy = Policy(settings)
         self._watching: asyncio.Task[None] | None = None
         self._reloading = asyncio.Lock()
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._studios = {generator.name: self._studio(generator) for generator in generators}
 
     async def start(self) -> None:
@@ -54,7 +55,7 @@ class Models:
 
     async def stop(self) -> None:
         """Stop all studios, replaced ones included."""
-        ending = [*self._retiring, *((self._watching,) if self._watching else ())]
+        ending = [*self._under_way, *((self._watching,) if self._watching else ())]
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
@@ -111,8 +112,12 @@ class Models:
         """Open a model's folder anew and let it take over; returns what draws now.
 
         The new engine is opened and warmed up beside the old one, which finishes what it has
-        accepted. Raises what opening raises, such as InvalidModel, and the old one goes on.
+        accepted. Raises what opening raises, such as InvalidModel, and the old one goes on. Who
+        leaves meanwhile changes nothing: what is being opened on a thread cannot be stopped.
         """
+        return await asyncio.shield(self._background(self._reload(name)))
+
+    async def _reload(self, name: str) -> Generator:
         async with self._reloading:  # one at a time: room for one engine more, not for all twice
             old = self.of(name)
             name = old.generator.name
@@ -124,12 +129,17 @@ class Models:
                 raise
             self._studios[name] = studio
             self.metrics.reloads.labels(name, "done").inc()
-            task = asyncio.ensure_future(_retire(old))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
+            self._background(_retire(old))
         spec = studio.generator.engine.spec
         logger.info("model %s is opened anew: %s, weights %.12s", name, spec.name, spec.weights)
         return studio.generator
+
+    def _background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin something that ends by itself, or with the service."""
+        task = asyncio.ensure_future(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
 
     def _studio(self, generator: Generator) -> Studio:
         metrics = self.metrics.of(generator.name)

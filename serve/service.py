@@ -21,6 +21,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from serve.settings import Settings
 from serve.tracing import bentoml_options, bentoml_tracer
+from sidestep.requests import MAX_DEADLINE_MS
 
 # BentoML names no protocol when it makes its server, so this one is what it gets.
 HTTP_PROTOCOLS["auto"] = "serve.connections:PatientProtocol"
@@ -124,6 +125,7 @@ class NativeGuard:
 
 
 SWITCH_S = 0.0005
+LONGEST_S = MAX_DEADLINE_MS / 1e3 + 60  # longer than any request, and than opening a model
 NATIVE = "/bentoml/generate"
 SETTINGS = Settings.from_environment()
 worker = WorkerApp()
@@ -132,6 +134,7 @@ worker = WorkerApp()
 @bentoml.service(
     name="sidestep",
     workers=1,  # the queue and the page's sessions are in one process
+    traffic={"timeout": LONGEST_S},  # BentoML's own is a minute, and its 504 has another shape
     metrics={"enabled": False},  # its labels are raw paths, and grow without bound
     logging={"access": {"enabled": False}},
     tracing=bentoml_options(SETTINGS.traces, SETTINGS.trace_percent),

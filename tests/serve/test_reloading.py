@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
 from collections.abc import Callable
 
 import httpx
@@ -11,11 +13,15 @@ import pytest
 from fastapi import FastAPI
 
 from serve.app import create_app
+from serve.models import Models
+from serve.service import Sidestep
 from serve.settings import Settings
 from sidestep.cli.main import main
+from sidestep.engines.fake import FakeEngine
 from sidestep.generator import Generator
 from sidestep.images import read_recipe
 from sidestep.model_folder import CARD, ONNX, ModelFolder, write_card
+from sidestep.requests import MAX_DEADLINE_MS
 
 Listen = Callable[[FastAPI], str]
 
@@ -57,6 +63,41 @@ def test_the_command_line(
     assert left.value.code == 2
     assert "InvalidModel" in capsys.readouterr().err
     assert httpx.get(f"{url}/generate?prompt=a", timeout=60).status_code == 200
+
+
+async def test_who_leaves_stops_no_reload_and_starts_no_second(
+    make_generator: Callable[[FakeEngine], Generator],
+) -> None:
+    opened, gate = [0], threading.Event()
+
+    def again() -> Generator:
+        opened[0] += 1
+        assert gate.wait(20)
+        new = make_generator(FakeEngine(tokens=12))
+        new.again = again
+        return new
+
+    generator = make_generator(FakeEngine(tokens=12))
+    generator.again = again
+    models = Models([generator], Settings())
+    await models.start()
+    left = asyncio.ensure_future(models.reload(generator.name))
+    while not opened[0]:
+        await asyncio.sleep(0.001)
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    second = asyncio.ensure_future(models.reload(generator.name))
+    await asyncio.sleep(0.05)
+    assert opened == [1], "two engines beside the first would not fit"
+    gate.set()
+    assert (await second).name == generator.name
+    assert opened == [2]
+    await models.stop()
+
+
+def test_bentoml_waits_for_the_longest_request() -> None:
+    assert Sidestep.config["traffic"]["timeout"] * 1e3 > MAX_DEADLINE_MS
 
 
 def test_only_this_machine_may_reload(http: httpx.Client) -> None:

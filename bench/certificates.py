@@ -15,7 +15,8 @@ from sidestep.model_folder import COMPILED, ModelFolder
 # The engine's name in its spec -> the folder of its export.
 _EXPORTS = {
     "onnx-cpu": "onnx",
-    "onnx-cuda": "onnx-fp16",
+    "onnx-cuda": "onnx",
+    "onnx-cuda-fp16": "onnx-fp16",
     "openvino-fp32": "openvino-fp32",
     "openvino-bf16": "openvino-bf16",
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.markdown import estimate, table
 from bench.reports import Report
-from bench.stats import Estimate, ratio_estimate
+from bench.stats import Estimate, ratio_estimate, ratio_of_rounds_estimate
 from sidestep.errors import InvalidRequest
 
 
@@ -78,15 +78,12 @@ def _label(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 
 
 def _compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    ratio = ratio_estimate(_samples(second), _samples(first))
+    if "rounds_ms" in first:
+        ratio = ratio_of_rounds_estimate(second["rounds_ms"], first["rounds_ms"])
+    else:
+        ratio = ratio_estimate(second["samples_ms"], first["samples_ms"])
     medians = [estimate(row["latency_ms"]["p50"]) for row in (first, second)]
     return [*medians, estimate(ratio.told() if ratio else None), _verdict(ratio)]
-
-
-def _samples(row: Mapping[str, Any]) -> list[float]:
-    if "rounds_ms" in row:
-        return [ms for times in row["rounds_ms"] for ms in times]
-    return list(row["samples_ms"])
 
 
 def _verdict(ratio: Estimate | None) -> str:

@@ -1,6 +1,6 @@
 """A process that counts a model's operations and measures the machine's peak, then ends.
 
-    python -m bench.costs MODEL DECODER PRECISION SECONDS
+    python -m bench.costs MODEL DECODER PRECISION DEVICE SECONDS
 
 Apart from the benchmark's own process, which then needs no torch and no memory for it.
 """
@@ -13,15 +13,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bench.machine import gpus
 from sidestep.model_folder import ModelFolder
 
+CPU_ONLY = ("onnx-cpu", "openvino")
 
-def costs(folder: ModelFolder, precision: str, *, seconds: float) -> dict[str, Any]:
+
+def device_of(contender: str) -> str:
+    """Tell where a contender of this name computes: "cuda", unless it cannot or there is none."""
+    return "cuda" if gpus() and not contender.startswith(CPU_ONLY) else "cpu"
+
+
+def costs(folder: ModelFolder, precision: str, device: str, *, seconds: float) -> dict[str, Any]:
     """Return `flops` per picture and stage and `peak` in TFLOP/s; only `why_not` if they failed.
 
     They need PyTorch, of the extra [train].
     """
-    told_of = [str(folder.path), folder.decoder, precision, str(seconds)]
+    told_of = [str(folder.path), folder.decoder, precision, device, str(seconds)]
     command = [sys.executable, "-m", "bench.costs", *told_of]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -33,14 +41,11 @@ def costs(folder: ModelFolder, precision: str, *, seconds: float) -> dict[str, A
 
 def main() -> None:
     """Print the costs as one JSON line."""
-    import torch
-
     from bench.flops import count_flops
     from bench.machine import cores
     from bench.peak import measure_peak
 
-    model, decoder, precision, seconds = sys.argv[1:]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, decoder, precision, device, seconds = sys.argv[1:]
     flops = count_flops(ModelFolder.open(Path(model)).with_decoder(decoder))
     peak = measure_peak(precision, device=device, threads=cores(), seconds=float(seconds))
     told = {"flops": flops, "peak": {**peak, "precision": precision, "device": device}}

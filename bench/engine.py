@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.certificates import faults_of, gate_faults
 from bench.contender import Contender, Entry, Task
-from bench.costs import costs
+from bench.costs import costs, device_of
 from bench.engine_rows import Timed, row_of
 from bench.machine import gpu_memory_mib, machine
 from bench.reports import Report, told_model
@@ -66,7 +66,7 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
     with ExitStack() as running:
         contenders, absent = _start(entries, task, running, plan)
         differences = _differences(contenders)
-        counted = _costs(folder, contenders[0].precision, plan)
+        counted = _costs(folder, contenders[0], plan)
         timed = [one for batch in plan.batches for one in _time(contenders, batch, plan)]
         failed = "; ".join(one.failed for one in timed if one.failed)
         stages = {(one.name, one.batch): _stages(one, plan) for one in timed if not one.failed}
@@ -93,11 +93,11 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
     )
 
 
-def _costs(folder: ModelFolder, precision: str, plan: Plan) -> dict[str, Any]:
+def _costs(folder: ModelFolder, first: Contender, plan: Plan) -> dict[str, Any]:
     if not plan.peak_s:
         return {}
     plan.tell("measure the peak")
-    return costs(folder, precision, seconds=plan.peak_s)
+    return costs(folder, first.precision, device_of(first.name), seconds=plan.peak_s)
 
 
 def _start(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.contender import Contender
+from bench.costs import device_of
 from bench.stats import Estimate, mean_estimate, paired_ratio_estimate, summary
 from sidestep.errors import BenchmarkFailed
 
@@ -89,19 +90,24 @@ def row_of(
         "times_as_long": _told(ratio),
         "build_s": one.build_s,
         "stages_ms": {name: float(f"{np.median(ms):.6g}") for name, ms in stages.items()},
-        **_arithmetic(samples, one.batch, costs),
+        **_arithmetic(one, samples, costs),
         "rounds_ms": one.rounds,
         "failed": one.failed or None,
     }
 
 
 def _arithmetic(
-    samples: Sequence[float], batch: int, costs: Mapping[str, Any]
+    one: Timed, samples: Sequence[float], costs: Mapping[str, Any]
 ) -> dict[str, float | None]:
-    """Compare with the arithmetic: floor = operations / the machine's measured peak."""
-    if "flops" not in costs or not samples:
+    """Compare with the arithmetic: floor = operations / the machine's measured peak.
+
+    Nothing is said of who computes in another format or on another device than the peak.
+    """
+    mine = (one.contender.precision, device_of(one.name))
+    peak_of = tuple(costs.get("peak", {}).get(name) for name in ("precision", "device"))
+    if "flops" not in costs or not samples or mine != peak_of:
         return {"tflops": None, "percent_of_peak": None, "floor_ms": None}
-    flops = batch * sum(costs["flops"].values())
+    flops = one.batch * sum(costs["flops"].values())
     peak = max(costs["peak"][name] for name in ("matmul_tflops", "convolution_tflops"))
     reached = flops / (1e-3 * float(np.median(samples))) / 1e12
     return {

@@ -111,6 +111,23 @@ def paired_ratio_estimate(above: Sequence[Values], below: Sequence[Values]) -> E
     return Estimate(float(np.median(of_above) / np.median(of_below)), low, high)
 
 
+def ratio_of_rounds_estimate(above: Sequence[Values], below: Sequence[Values]) -> Estimate | None:
+    """Estimate the ratio of two medians measured in rounds of different runs; None below six.
+
+    Whole rounds are resampled, because calls of one round resemble each other.
+    """
+    if min(len(above), len(below)) < least_sample(50):
+        return None
+    rng, medians = _rng(), []
+    for rounds in (above, below):
+        of_round = np.array([np.median(values) for values in rounds])
+        drawn = rng.integers(0, len(rounds), (RESAMPLES, len(rounds)))
+        medians.append((np.median(of_round), np.median(of_round[drawn], axis=1)))
+    (value_above, many_above), (value_below, many_below) = medians
+    low, high = _interval(many_above / many_below)
+    return Estimate(float(value_above / value_below), low, high)
+
+
 def summary(values: Values) -> dict[str, Any]:
     """Describe a sample for a report: n, mean, percentiles, and those it is too small for."""
     told: dict[str, Any] = {"n": len(values), "mean": None}

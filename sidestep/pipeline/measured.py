@@ -79,7 +79,7 @@ def latency_of(report: Report) -> dict[str, Any]:
             "batch": row["batch"],
             "p50_ms": row["latency_ms"]["p50"] and row["latency_ms"]["p50"]["value"],
             "p95_ms": row["latency_ms"]["p95"] and row["latency_ms"]["p95"]["value"],
-            "images_per_s": row["images_per_s"]["value"],
+            "images_per_s": row["images_per_s"] and row["images_per_s"]["value"],
         }
         for row in report.rows
         if row["name"] in ours

@@ -152,7 +152,9 @@ def bench(options: RunOptions, model: Path, out: Path) -> str:
     report = measure(ModelFolder.open(model), [Entry("engine:auto")], plan)
     report.write(out)
     row = report.rows[0]
-    return f"{row['latency_ms']['p50']['value']:.1f} ms a picture, {row['name']}"
+    median = row["latency_ms"]["p50"]
+    told = f"{median['value']:.1f} ms a picture" if median else "too slow for a median in this time"
+    return f"{told}, {row['name']}"
 
 
 def here() -> list[Any]:

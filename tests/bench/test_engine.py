@@ -11,10 +11,10 @@ import jsonschema_rs
 import numpy as np
 import pytest
 
-from bench.certificates import faults_of, gate_faults
+from bench.certificates import certificate_of, faults_of, gate_faults
 from bench.contender import Contender, Entry, Task
 from bench.engine import Plan, measure
-from bench.engine_rows import Timed
+from bench.engine_rows import Timed, row_of
 from bench.markdown import report_text
 from bench.ours import EngineDrawer
 from bench.plots import plot_report
@@ -116,6 +116,36 @@ def test_an_invalid_speed_is_marked(tiny_model: ModelFolder) -> None:
     assert not report.valid
     assert len(report.invalid_because) == 2
     assert report_text(report).startswith("**These speeds are invalid:**")
+
+
+@pytest.mark.parametrize(
+    ("engine", "place"),
+    [
+        ("onnx-cpu", "onnx"),
+        ("onnx-cuda", "onnx"),
+        ("onnx-cuda-fp16", "onnx-fp16"),
+        ("openvino-bf16", "openvino-bf16"),
+        ("tensorrt-fp16", "engines/tensorrt"),
+    ],
+)
+def test_a_missing_certificate_is_told_by_its_place(
+    tiny_model: ModelFolder, engine: str, place: str
+) -> None:
+    path = certificate_of(tiny_model, engine)
+    assert path == tiny_model.path / place / "certificate.json"
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "floor"),
+    [("fp32", "cpu", 1.0), ("fp16", "cpu", None), ("fp32", "cuda", None)],
+)
+def test_who_computes_otherwise_is_not_compared_with_the_peak(
+    precision: str, device: str, floor: float | None
+) -> None:
+    timed = Timed(Contender(Entry("engine:onnx"), name="onnx-cpu"), 1, [[1.0] * 6])
+    peak = {"matmul_tflops": 1.0, "convolution_tflops": 0.5}
+    costs = {"flops": {"unet": 1e9}, "peak": {**peak, "precision": precision, "device": device}}
+    assert row_of(timed, [timed], costs, {})["floor_ms"] == floor
 
 
 def test_gates_read_the_cards_figures(tiny_model: ModelFolder) -> None:

@@ -14,6 +14,7 @@ from bench.stats import (
     percentile,
     percentile_estimate,
     ratio_estimate,
+    ratio_of_rounds_estimate,
     summary,
 )
 
@@ -105,3 +106,22 @@ def test_a_pair_of_rounds_forgives_a_machine_that_slows_both() -> None:
     assert paired.value == pytest.approx(2, rel=0.02)
     assert paired.high - paired.low < 0.1 * (apart.high - apart.low)
     assert paired_ratio_estimate(slow[:5], fast[:5]) is None
+
+
+def test_rounds_of_different_runs_are_resampled_whole() -> None:
+    """Calls of one round resemble each other; as if independent, noise would be a difference."""
+    rng = np.random.default_rng(0)
+    surprised = 0
+    for _ in range(20):
+        runs = [
+            [rng.normal(10 + rng.normal(0, 1), 0.05, 40).tolist() for _ in range(10)]
+            for _ in range(2)
+        ]
+        whole = ratio_of_rounds_estimate(*runs)
+        assert whole is not None
+        surprised += not whole.low <= 1 <= whole.high
+    assert surprised <= 4
+    twice = ratio_of_rounds_estimate([[2.0], [2.1]] * 5, [[1.0], [1.05]] * 5)
+    assert twice is not None
+    assert twice.value == pytest.approx(2)
+    assert ratio_of_rounds_estimate(runs[0][:5], runs[1]) is None

@@ -55,6 +55,16 @@ def test_figures_of_the_judge_come_into_the_card_and_the_readme(
     assert "held out" not in text
 
 
+def test_a_model_too_slow_for_a_median_has_a_card(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    row = {"name": "onnx-cpu", "batch": 1, "images_per_s": None}
+    row["latency_ms"] = {"p50": None, "p95": None}
+    figures = {"contenders": [{"name": "onnx-cpu", "ours": True}]}
+    Report("engine", [row], figures=figures).write(tmp_path / "engines.json")
+    folder = gather(tiny_model, tmp_path / "engines.json")
+    text = write_model_card(folder, teacher=False).read_text()
+    assert "| onnx-cpu | 1 | - | - | - |" in text
+
+
 def test_an_ablation_goes_with_the_model(tiny_model: ModelFolder, tmp_path: Path) -> None:
     rows = [
         {"question": "", "case": "real pictures", "frechet": 0.014, "engine_ms": None},

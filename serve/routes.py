@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 
 from serve import openapi
 from serve.body import header_values, read_object
-from serve.caching import FRESH, NEVER, entity_tag, matches
+from serve.caching import FRESH, NEVER, OWN, entity_tag, matches
+from serve.callers import current
 from serve.errors import AnsweringRoute
 from serve.listening import draw
 from serve.metrics import CONTENT_TYPE
@@ -48,7 +49,8 @@ def make_router(models: Models) -> APIRouter:
         if wanted.seed is not None and media_type not in (JSON, MULTIPART):
             studio = models.of(wanted.model)
             tag = entity_tag(wanted, studio.encoding(wanted), studio.generator)
-            headers = {"Cache-Control": FRESH, "Vary": "Accept", "ETag": tag}
+            kept = FRESH if current().key is None else OWN
+            headers = {"Cache-Control": kept, "Vary": "Accept", "ETag": tag}
             if matches(tag, request.headers.get("if-none-match", "")):
                 return Response(status_code=304, headers=headers)
         return respond(await draw(request, models, wanted), media_type, headers)

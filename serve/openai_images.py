@@ -86,6 +86,9 @@ class ImagesRequest(BaseModel):
             request = cls.model_validate({k: v for k, v in values.items() if v is not None})
         except ValidationError as error:
             details = error.errors(include_url=False)[0]
+            if not details["loc"]:  # a field's name that is no text, such as half a surrogate pair
+                message = f"the request's fields must be {', '.join(cls.model_fields)}"
+                raise InvalidRequest(f"{message} ({details['msg']})") from None
             name = str(details["loc"][0])
             if details["type"] == "extra_forbidden":
                 raise UnknownParameter(f"{name} is not supported here", field=name) from None

@@ -142,7 +142,7 @@ async def test_a_forged_file_is_a_sentence(data: bytes, sentence: str) -> None:
     assert sentence in answer["error"]["message"]
 
 
-@pytest.mark.parametrize("file", [None, 7, "not base64!", "A" * (2 * MAX_FILE)])
+@pytest.mark.parametrize("file", [None, 7, "not base64!", "é", "\ud800", "A" * (2 * MAX_FILE)])
 async def test_what_is_no_file_is_a_sentence(file: object) -> None:
     answer = await read_answer(file)
     assert answer["error"]["code"] == "invalid_request"

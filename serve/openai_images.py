@@ -149,9 +149,10 @@ def make_router(models: Models) -> APIRouter:
     @router.post("/images/generations", **openapi.generations(ImagesRequest))
     async def generations(request: Request) -> Response:
         """Draw a prompt as OpenAI's clients ask for it."""
-        values = await read_object(request)
-        wanted = ImagesRequest.parse(values, models)
-        pictures = await draw(request, models, wanted.ours(header_values(request)))
+        with models.metrics.watched():
+            wanted = ImagesRequest.parse(await read_object(request), models)
+            ours = wanted.ours(header_values(request))
+        pictures = await draw(request, models, ours)
         size = _size(models.of(wanted.model).generator)
         common = {"size": size, "output_format": wanted.output_format}
         return _respond(pictures, common, stream=wanted.stream)

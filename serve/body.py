@@ -13,7 +13,7 @@ from serve.errors import ClientLeft, MalformedBody, SlowClient, UnsupportedMedia
 from serve.query import number
 from sidestep.errors import RequestTooLarge
 
-MAX_PAGE_BODY = 12 * 2**20  # a picture file in base64, whose recipe the page reads
+MAX_PAGE_BODY = 2 * 2**20  # a picture file in base64, whose recipe the page reads
 
 
 async def read_body(receive: Receive, announced: str, *, limit: int, within_s: float) -> bytes:

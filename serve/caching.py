@@ -12,6 +12,7 @@ from sidestep.requests import Encoding, GenerateRequest
 
 # The same address gives another picture when another model is served, so caches ask again.
 FRESH = "public, max-age=3600"
+OWN = "private, max-age=3600"  # of a caller with a key: a shared cache asks nobody for one
 NEVER = "no-store"
 
 

@@ -14,7 +14,8 @@ class DenyList:
     """Phrases, each of a rule; what is told of a denied prompt is the rule and not the phrase.
 
     A line of the file is `RULE: phrase`; a phrase alone is of the rule "line N", and # begins a
-    comment. Case, accents' spelling, and what stands between the words of a phrase do not matter.
+    comment. Case, accents' spelling, what stands between the words of a phrase, and digits beside
+    its letters do not matter.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,11 +42,20 @@ def _rule(line: str, number: int) -> tuple[str, re.Pattern[str]] | None:
     name, colon, phrase = line.partition("#")[0].partition(":")
     if not colon:
         name, phrase = f"line {number}", name
-    words = re.findall(r"\w+", _plain(phrase))
+    words = re.findall(r"[^\W_]+", _plain(phrase))
     if not words:
         return None
     between = r"[\W_]+".join(map(re.escape, words))
-    return name.strip(), re.compile(rf"(?<!\w){between}(?!\w)")
+    before, after = _beside(words[0][0]), _beside(words[-1][-1])
+    return name.strip(), re.compile(f"(?<!{before}){between}(?!{after})")
+
+
+def _beside(end: str) -> str:
+    """Match what may not stand beside the end of a phrase.
+
+    No digit hides a word ("gun1"), but one more digit makes another number, and a letter a name.
+    """
+    return r"[^\W_]" if end.isdecimal() else r"[^\W\d_]"
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -96,6 +96,18 @@ class Metrics:
         """Return where one model reports."""
         return ModelMetrics(self, model)
 
+    @contextmanager
+    def watched(self, model: str = "") -> Iterator[None]:
+        """Count why the request inside ends without pictures, if it does.
+
+        model: empty before one was chosen
+        """
+        try:
+            yield
+        except BaseException as error:
+            self.refused.labels(model, reason_of(error)).inc()
+            raise
+
     def text(self) -> bytes:
         """Write all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
@@ -122,14 +134,9 @@ class ModelMetrics:
         metrics.told[model] = told = (model, __version__, spec.name, spec.weights[:12])
         metrics.info.labels(*told).set(1)
 
-    @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> AbstractContextManager[None]:
         """Count why the request inside ends without pictures, if it does."""
-        try:
-            yield
-        except BaseException as error:
-            self._metrics.refused.labels(self._model, reason_of(error)).inc()
-            raise
+        return self._metrics.watched(self._model)
 
     def drawn(self, pictures: Iterable[Picture]) -> None:
         """Count pictures and their times."""

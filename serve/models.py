@@ -94,7 +94,8 @@ class Models:
         Raises PolicyViolation for a prompt or picture that is denied, and ServiceBusy for a caller
         who has had too many.
         """
-        studio = self.of(request.model)
+        with self.metrics.watched():
+            studio = self.of(request.model)
         with studio.metrics.watched():
             request, whose = self._policy.admit(request, studio.generator.name, address)
         studio.requests += 1

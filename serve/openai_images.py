@@ -86,6 +86,9 @@ class ImagesRequest(BaseModel):
             request = cls.model_validate({k: v for k, v in values.items() if v is not None})
         except ValidationError as error:
             details = error.errors(include_url=False)[0]
+            if not details["loc"]:  # a field's name that is no text, such as half a surrogate pair
+                message = f"the request's fields must be {', '.join(cls.model_fields)}"
+                raise InvalidRequest(f"{message} ({details['msg']})") from None
             name = str(details["loc"][0])
             if details["type"] == "extra_forbidden":
                 raise UnknownParameter(f"{name} is not supported here", field=name) from None
@@ -146,9 +149,10 @@ def make_router(models: Models) -> APIRouter:
     @router.post("/images/generations", **openapi.generations(ImagesRequest))
     async def generations(request: Request) -> Response:
         """Draw a prompt as OpenAI's clients ask for it."""
-        values = await read_object(request)
-        wanted = ImagesRequest.parse(values, models)
-        pictures = await draw(request, models, wanted.ours(header_values(request)))
+        with models.metrics.watched():
+            wanted = ImagesRequest.parse(await read_object(request), models)
+            ours = wanted.ours(header_values(request))
+        pictures = await draw(request, models, ours)
         size = _size(models.of(wanted.model).generator)
         common = {"size": size, "output_format": wanted.output_format}
         return _respond(pictures, common, stream=wanted.stream)

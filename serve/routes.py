@@ -9,7 +9,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse,
 
 from serve import openapi
 from serve.body import header_values, read_object
-from serve.caching import FRESH, NEVER, entity_tag, matches
+from serve.caching import FRESH, NEVER, OWN, entity_tag, matches
+from serve.callers import current
 from serve.errors import AnsweringRoute
 from serve.listening import draw
 from serve.metrics import CONTENT_TYPE
@@ -33,22 +34,25 @@ def make_router(models: Models) -> APIRouter:
     @router.post("/generate", **openapi.GENERATE)
     async def generate(request: Request) -> Response:
         """Draw a prompt. Accept chooses the picture's bytes, JSON with base64 or multipart."""
-        values = {**header_values(request), **await read_object(request)}
-        wanted, media_type = _negotiate(request, GenerateRequest.parse(values))
+        with models.metrics.watched():
+            values = {**header_values(request), **await read_object(request)}
+            wanted, media_type = _negotiate(request, GenerateRequest.parse(values))
         pictures = await draw(request, models, wanted)
         return respond(pictures, media_type, {"Cache-Control": NEVER})
 
     @router.get("/generate", **openapi.GET_GENERATE)
     async def get_generate(request: Request) -> Response:
         """Draw a prompt at an address. With a seed the picture may be cached."""
-        wanted = GenerateRequest.parse({**header_values(request), **read_query(request)})
-        wanted, media_type = _negotiate(request, wanted)
+        with models.metrics.watched():
+            wanted = GenerateRequest.parse({**header_values(request), **read_query(request)})
+            wanted, media_type = _negotiate(request, wanted)
+            studio = models.of(wanted.model)
         headers = {"Cache-Control": NEVER, "Vary": "Accept"}
         # JSON and multipart hold times, which differ at each answer.
         if wanted.seed is not None and media_type not in (JSON, MULTIPART):
-            studio = models.of(wanted.model)
             tag = entity_tag(wanted, studio.encoding(wanted), studio.generator)
-            headers = {"Cache-Control": FRESH, "Vary": "Accept", "ETag": tag}
+            kept = FRESH if current().key is None else OWN
+            headers = {"Cache-Control": kept, "Vary": "Accept", "ETag": tag}
             if matches(tag, request.headers.get("if-none-match", "")):
                 return Response(status_code=304, headers=headers)
         return respond(await draw(request, models, wanted), media_type, headers)

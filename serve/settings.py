@@ -71,7 +71,8 @@ class Settings:
     body_limit: int = field(
         default=64 * 1024,
         metadata={
-            "help": "Bytes of a request's body; a larger one is refused (413) and not read.",
+            "help": "Bytes of a request's body; a larger one is refused (413) and not read. "
+            "Under /ui/ 2 MiB, if that is more.",
             "bounds": (1_024, 16 * 1024 * 1024),
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -87,18 +88,24 @@ def read_format(data: bytes) -> ImageFormat:
 
 
 def read_recipe(data: bytes) -> Recipe | None:
-    """Read the recipe inside a picture file; None where it carries none."""
+    """Read the recipe inside a picture file, but no pixels; None where it carries none."""
     with _open(data) as image:
-        text = image.info.get(_KEY)
-        if text is None:
-            described = str(image.getexif().get(ExifTags.Base.ImageDescription, ""))
-            text = described.removeprefix(f"{_KEY}: ") if described.startswith(_KEY) else None
+        # Asked for the EXIF of a PNG, Pillow decodes it, because EXIF may follow the pixels there.
+        text = image.info.get(_KEY) if image.format == "PNG" else _described(image)
     if text is None:
         return None
     try:
         return Recipe(**json.loads(text))
     except (TypeError, ValueError, RecursionError):  # the last for a million brackets
         return None
+
+
+def _described(image: Image.Image) -> str | None:
+    try:
+        described = str(image.getexif().get(ExifTags.Base.ImageDescription, ""))
+    except (OSError, ValueError, SyntaxError, struct.error):  # Pillow's, for damaged EXIF
+        return None
+    return described.removeprefix(f"{_KEY}: ") if described.startswith(_KEY) else None
 
 
 def _open(data: bytes) -> Image.Image:

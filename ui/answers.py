@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -70,7 +69,7 @@ def _recipe(file: object) -> dict[str, str]:
         raise InvalidRequest(message, field="file")
     try:
         data = base64.b64decode(file, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or text that is not ASCII
         raise InvalidRequest("the file did not arrive whole", field="file") from None
     recipe = read_recipe(data)
     if recipe is None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from serve.keys import add_key
 
 
 def test_a_picture_with_a_seed_has_an_address_that_caches(http: httpx.Client, desk: Any) -> None:
@@ -37,3 +41,17 @@ def test_what_differs_each_time_is_never_cached(http: httpx.Client, params: dict
     assert answer.status_code == 200
     assert answer.headers["cache-control"] == "no-store"
     assert "etag" not in answer.headers
+
+
+def test_where_keys_are_in_use_no_cache_hands_pictures_to_others(
+    serve_with: Callable[..., str], tmp_path: Path
+) -> None:
+    headers = {"X-API-Key": add_key(tmp_path / "keys.json", "anna")}
+    url = serve_with(keys=str(tmp_path / "keys.json"))
+    address = f"{url}/generate?prompt=a&seed=7"
+    first = httpx.get(address, headers=headers, timeout=60)
+    known = {**headers, "If-None-Match": first.headers["etag"]}
+    again = httpx.get(address, headers=known, timeout=60)
+    assert (first.status_code, again.status_code) == (200, 304)
+    for answer in (first, again):
+        assert answer.headers["cache-control"] == "private, max-age=3600"

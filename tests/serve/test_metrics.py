@@ -59,6 +59,29 @@ def test_refusals_are_counted_by_reason(http: httpx.Client, app: FastAPI, read: 
     assert read("sidestep_refused_total") == 1
 
 
+def test_what_the_routes_refuse_is_counted_once(http: httpx.Client, read: Read) -> None:
+    openai = "/v1/images/generations"
+    json = {"content-type": "application/json"}
+    asked: list[tuple[str, str, dict[str, Any], int]] = [
+        ("POST", "/generate", {"json": {"prompt": ""}}, 422),
+        ("POST", "/generate", {"content": b"{", "headers": json}, 400),
+        ("POST", "/generate", {"content": b"{}"}, 415),
+        ("POST", "/generate", {"json": {"prompt": "a"}, "headers": {"Accept": "text/plain"}}, 406),
+        ("POST", "/generate", {"json": {"prompt": "a", "model": "nope"}}, 404),
+        ("GET", "/generate", {}, 422),
+        ("GET", "/generate", {"params": {"prompt": "a", "model": "nope"}}, 404),
+        ("GET", "/generate", {"params": {"prompt": "a", "model": "nope", "seed": 7}}, 404),
+        ("POST", openai, {"json": {"prompt": "a", "style": "vivid"}}, 400),
+        ("POST", openai, {"json": {"prompt": " "}}, 400),
+        ("POST", openai, {"json": {"prompt": "a", "model": "nope"}}, 404),
+    ]
+    before = read("sidestep_refused_total")
+    for method, path, sent, status in asked:
+        assert http.request(method, path, **sent).status_code == status
+    assert read("sidestep_refused_total", reason="invalid", model="") == len(asked)
+    assert read("sidestep_refused_total") == before + len(asked)
+
+
 def test_labels_are_route_templates(http: httpx.Client, read: Read) -> None:
     def series() -> int:
         return http.get("/metrics").text.count("sidestep_http_requests_total{")

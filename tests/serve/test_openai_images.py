@@ -115,6 +115,8 @@ def test_what_cannot_be_granted_is_refused_in_openai_s_shape(
         (b"{", "application/json", 400),
         (b'{"prompt": "\xff"}', "application/json", 400),
         (b'{"prompt": "a", "prompt": "b"}', "application/json", 400),
+        (rb'{"prompt": "\ud800"}', "application/json", 400),
+        (rb'{"prompt": "a", "\ud800": 1}', "application/json", 400),
         (b'{"prompt": "a"}', "text/plain", 415),
         (b" " * 2_000_000, "application/json", 413),
     ],

@@ -24,6 +24,8 @@ violence: blood bath  # two words
 Straße
 brands: café noir
 :
+files: mp4
+files: 3d_print
 """
 
 
@@ -45,6 +47,14 @@ def rules(tmp_path: Path) -> Path:
         ("strasse am abend", "line 4"),
         ("a CAFE\u0301 noir", "brands"),
         ("a ｇｕｎ", "violence"),
+        ("_gun_", "violence"),
+        ("gun1", "violence"),
+        ("a 2gun", "violence"),
+        ("__blood__bath__2", "violence"),
+        ("caf\u00e9 noir٣", "brands"),
+        ("a.mp4", "files"),
+        ("_mp4_", "files"),
+        ("3D print", "files"),
     ],
 )
 def test_denied_prompts_name_their_rule_and_not_its_words(
@@ -56,7 +66,13 @@ def test_denied_prompts_name_their_rule_and_not_its_words(
     assert "bath" not in str(refused.value)
 
 
-@pytest.mark.parametrize("prompt", ["begun", "guns", "blood", "bath of blood", "cafés noir", ""])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *("begun", "guns", "_guns_", "gune1", "blood", "bath of blood", "cafés noir", ""),
+        *("mp44", "mp4s", "amp4", "13d print", "mp 4"),
+    ],
+)
 def test_other_prompts_pass(rules: Path, prompt: str) -> None:
     DenyList(rules).check(prompt)
 

@@ -38,3 +38,20 @@ def test_png_is_exact_and_the_same_every_time(pixels: NDArray[np.uint8]) -> None
 def test_other_files_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidRequest, match="not a PNG, JPEG or WebP"):
         read_recipe(data)
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg"])
+@pytest.mark.parametrize("recipe", [None, RECIPE])
+def test_a_recipe_is_read_without_pixels(format: ImageFormat, recipe: Recipe | None) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    cut = encode(noise, format, recipe)[:-500]
+    with pytest.raises(InvalidRequest, match="damaged"):
+        decode(cut)
+    assert read_recipe(cut) == recipe
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp"])
+def test_damaged_exif_has_no_recipe(pixels: NDArray[np.uint8], format: ImageFormat) -> None:
+    data = encode(pixels, format, RECIPE)
+    assert data.count(b"MM\0*") == 1
+    assert read_recipe(data.replace(b"MM\0*", b"XX\0*")) is None

@@ -22,6 +22,7 @@ DATA = b"\x89PNG exact bytes \x00\xff"
 WANTED = {"prompt": "red apple", "seed": "7", "count": 1, "client_id": "tab"}
 RECIPE = Recipe("red apple", 7, "emoji", "abc", "onnx-cpu", "0.1.0")
 PIXELS = np.zeros((4, 4, 3), np.uint8)
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
 
 async def generate(request: GenerateRequest) -> list[Picture]:
@@ -122,6 +123,7 @@ def bomb() -> bytes:
         (b"", "The file is not a PNG, JPEG or WebP picture."),
         (b"no picture", "The file is not a PNG, JPEG or WebP picture."),
         (bomb(), "The file is not a PNG, JPEG or WebP picture."),
+        (encode(NOISE, "png")[:-500], "The picture carries no recipe that can be read."),
         (encode(PIXELS, "png"), "The picture carries no recipe that can be read."),
         (with_text("no json"), "The picture carries no recipe that can be read."),
         (with_text("[" * 100_000), "The picture carries no recipe that can be read."),
@@ -140,7 +142,7 @@ async def test_a_forged_file_is_a_sentence(data: bytes, sentence: str) -> None:
     assert sentence in answer["error"]["message"]
 
 
-@pytest.mark.parametrize("file", [None, 7, "not base64!", "A" * (2 * MAX_FILE)])
+@pytest.mark.parametrize("file", [None, 7, "not base64!", "é", "\ud800", "A" * (2 * MAX_FILE)])
 async def test_what_is_no_file_is_a_sentence(file: object) -> None:
     answer = await read_answer(file)
     assert answer["error"]["code"] == "invalid_request"

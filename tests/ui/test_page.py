@@ -19,6 +19,7 @@ from sidestep.client import Client
 from sidestep.engines.fake import FakeEngine
 from sidestep.generator import Generator
 from ui.alone import page_of
+from ui.answers import MAX_FILE
 
 Listen = Callable[[FastAPI], str]
 
@@ -91,6 +92,14 @@ def test_nothing_else_can_be_posted(http: httpx.Client, route: str) -> None:
 def test_errors_are_answers(http: httpx.Client) -> None:
     assert "Seed must be" in call(http, "draw", "a", "x", 1, "", "tab")["error"]["message"]
     assert "not a PNG" in call(http, "read", "")["error"]["message"]
+
+
+def test_the_page_s_bodies_have_a_bound(http: httpx.Client) -> None:
+    largest = base64.b64encode(bytes(MAX_FILE)).decode("ascii")
+    assert "not a PNG" in call(http, "read", largest)["error"]["message"]
+    answer = http.post("/ui/gradio_api/run/read", json={"data": ["A" * 2**21]})
+    assert answer.status_code == 413
+    assert "2,097,152 bytes" in answer.json()["error"]["message"]
 
 
 def test_the_page_never_waits_for_another_user(http: httpx.Client) -> None:

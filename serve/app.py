@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -29,6 +30,7 @@ from sidestep import __version__
 from sidestep.generator import Generator
 
 PAGE = "/ui"
+_BUILDING = threading.Lock()  # Gradio knows one page under construction in a process
 TOLD_IN_HEADERS = (
     *("ETag", "Retry-After", "Server-Timing"),
     *("X-Predicted-Wait-Ms", "X-Prompt-Dropped", "X-Seed"),
@@ -106,7 +108,8 @@ def _allow_origins(app: FastAPI, origins: str) -> None:
 
 def _page(models: Models) -> FastAPI:
     """Build the page; Gradio is imported here and nowhere earlier."""
-    import ui
-
     shown = [generator.info for generator in models.generators]
-    return ui.mount(ui.build(models.generate, shown), PAGE)
+    with _BUILDING:
+        import ui
+
+        return ui.mount(ui.build(models.generate, shown), PAGE)

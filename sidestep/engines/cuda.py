@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -49,15 +50,26 @@ def selected_device() -> int:
     return getattr(_selected, "number", 0)
 
 
+def when_gone(owner: object, release: Callable[..., Any], *arguments: Any) -> None:
+    """Call a CUDA function when `owner` is collected, the last one asked for first.
+
+    Not at the process's end, which frees all; whether it succeeds is not asked, because after a
+    fault of the device nothing does.
+    """
+    weakref.finalize(owner, release, *arguments).atexit = False
+
+
 class Buffer:
     """An array in pinned host memory and its twin on the device, at fixed addresses."""
 
     def __init__(self, runtime: Any, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        """Allocate both; they are freed with the process or by `free`."""
+        """Allocate both; they are freed with this object, which must outlive views of `host`."""
         self._runtime = runtime
         self.bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         self._host_address = int(call(runtime.cudaMallocHost, self.bytes))
+        when_gone(self, runtime.cudaFreeHost, self._host_address)
         self.device = int(call(runtime.cudaMalloc, self.bytes))
+        when_gone(self, runtime.cudaFree, self.device)
         memory = (ctypes.c_uint8 * self.bytes).from_address(self._host_address)
         self.host: NDArray[Any] = np.ndarray(shape, dtype, memoryview(memory))
 
@@ -84,11 +96,6 @@ class Buffer:
             kind,
             stream,
         )
-
-    def free(self) -> None:
-        """Give both back; `host` must not be used any more."""
-        call(self._runtime.cudaFree, self.device)
-        call(self._runtime.cudaFreeHost, self._host_address)
 
 
 def capture(runtime: Any, stream: Any, work: Callable[[], None]) -> Any:

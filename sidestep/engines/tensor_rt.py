@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sidestep.engines.buckets import bucket_of, fill
 from sidestep.engines.contract import GeneratorSpec
-from sidestep.engines.cuda import Buffer, call, capture, load_cuda
+from sidestep.engines.cuda import Buffer, call, capture, load_cuda, when_gone
 from sidestep.engines.manifest import PLAN, Manifest, check_manifest
 from sidestep.engines.plans import mend_of, plans, verify
 from sidestep.engines.tensorrt_library import (
@@ -72,6 +72,7 @@ class _Bucket:
             runtime.cudaStreamCreateWithFlags,
             1,  # cudaStreamNonBlocking
         )
+        when_gone(self, runtime.cudaStreamDestroy, self._stream)
         self._context = engine.create_execution_context()
         if self._context is None:
             raise NoGpu(f"too little GPU memory for the context of bucket {bucket}")
@@ -92,6 +93,7 @@ class _Bucket:
         self._enqueue()  # prepares kernels, which a capture must not
         call(runtime.cudaStreamSynchronize, self._stream)
         self._graph = capture(runtime, self._stream, self._enqueue)
+        when_gone(self, runtime.cudaGraphExecDestroy, self._graph)
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import logging
 import sys
 from typing import Any
@@ -49,6 +51,33 @@ def test_an_error_of_cuda_is_named() -> None:
     assert call(cudaMalloc, 10) == 1234
     with pytest.raises(NoGpu, match="cudaMalloc failed: cudaErrorMemoryAllocation"):
         call(cudaMalloc, 11)
+
+
+def test_a_buffer_that_is_gone_was_freed() -> None:
+    class Runtime:
+        def __init__(self) -> None:
+            self.held: dict[int, Any] = {}
+
+        def allocate(self, size: int) -> tuple[int, int]:
+            memory = (ctypes.c_uint8 * size)()
+            address = ctypes.addressof(memory)
+            self.held[address] = memory
+            return 0, address
+
+        def free(self, address: int) -> tuple[int]:
+            del self.held[address]
+            return (0,)
+
+        cudaMalloc = cudaMallocHost = allocate  # noqa: N815
+        cudaFree = cudaFreeHost = free  # noqa: N815
+
+    runtime = Runtime()
+    buffer = Buffer(runtime, (2, 3), np.float32)
+    buffer.host[:] = 7
+    assert len(runtime.held) == 2
+    del buffer
+    gc.collect()
+    assert runtime.held == {}
 
 
 @no_gpu

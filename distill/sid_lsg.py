@@ -176,9 +176,7 @@ def distil(
     with stop_requests() as stop:
         for step in progress:
             work.update(step)
-            stopping = False
-            if progress.due(step) or current().count == 1:
-                stopping = current().any(stop.asked)
+            stopping = current().any(stop.asked)
             if progress.due(step):
                 progress.report(step, work.tally.drain())
             if stopping or step % options.checkpoint_every == 0 or progress.final:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -14,6 +15,10 @@ from sidestep.errors import InvalidTraining, Stopped
 from sidestep.files import write_bytes
 from sidestep.model_folder import CARD, ModelFolder
 from sidestep.pipeline.options import RunOptions
+
+# In seconds. torchrun kills 30 s after a signal what has not ended, but Stable Diffusion's state
+# takes an update to get to and minutes to write.
+PATIENCE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "300"}
 
 
 def distil_together(options: RunOptions, training: Path) -> ModelFolder:
@@ -33,7 +38,7 @@ def distil_together(options: RunOptions, training: Path) -> ModelFolder:
         *flags_of(options.distil),
     ]
     made = training / "model"
-    code, interrupted = _wait(subprocess.Popen(command))
+    code, interrupted = _wait(subprocess.Popen(command, env={**PATIENCE, **os.environ}))
     if code != 0 and not interrupted:
         raise InvalidTraining(f"the {options.processes} processes ended with exit code {code}")
     if code != 0 or not (made / CARD).is_file():

@@ -44,6 +44,15 @@ def test_processes_that_fail_are_told(launch: Launch) -> None:
         launch("exit 3")
 
 
+def test_torchrun_leaves_time_to_save(
+    launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", raising=False)
+    with pytest.raises(Stopped):
+        launch("printf $TORCH_ELASTIC_SHUTDOWN_TIMEOUT > told")
+    assert (tmp_path / "told").read_text() == "300"
+
+
 def test_after_ctrl_c_the_run_is_stopped_though_torchrun_fails(launch: Launch) -> None:
     with pytest.raises(Stopped, match="stopped after 40 of"):
         launch("touch state-000040.safetensors; kill -INT $PPID; sleep 0.5; exit 1")

@@ -28,7 +28,7 @@ from distill.guidance import STRATEGIES, strategy
 from distill.options import DistillOptions
 from distill.processes import Processes
 from distill.samples import Samples
-from distill.sid_lsg import Run, distil
+from distill.sid_lsg import Distillation, Run, distil
 from distill.student import distil_folder
 from distill.texts import EncodedTexts
 from distill.watch import CollapseWarning
@@ -166,6 +166,19 @@ def test_distilling_a_folder_writes_a_whole_model(tiny_teacher: Teacher, tmp_pat
     assert folder.card.examples == ("red apple", "blue heart")
     assert (tmp_path / "run" / "samples-000004.png").exists()
     assert ModelFolder.open(tmp_path / "run" / "model").card == folder.card
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", True)])
+def test_fp32_is_not_tf32(
+    tiny_teacher: Teacher,
+    texts: EncodedTexts,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    tf32: bool,
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Distillation(tiny_teacher.unet, texts, SCHEDULE, replace(OPTIONS, precision=precision))
+    assert torch.backends.cudnn.allow_tf32 is tf32
 
 
 def test_other_prompts_or_another_teacher_are_another_run(

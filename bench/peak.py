@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from distill.precision import exact_fp32
+
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -21,7 +23,7 @@ def measure_peak(precision: str, *, device: str, threads: int, seconds: float) -
     threads: of the CPU; seconds: for each of the products and convolutions that are tried
     """
     torch.set_num_threads(threads)
-    with torch.inference_mode():
+    with torch.inference_mode(), exact_fp32():
         matmul = max(_rate(*_matmul(side, precision, device), seconds) for side in _SIDES[device])
         convolution = max(
             _rate(*_convolution(shape, precision, device), seconds) for shape in _SHAPES[device]

@@ -54,7 +54,7 @@ class Checkpoint:
         spent: seconds that the run took so far
         Raises InvalidTraining if the file cannot be written.
         """
-        tensors = {key: whole(value.detach()) for key, value in self._tensors()}
+        contiguous = self._gathered()
         if not current().writes:
             return
         metadata = {
@@ -62,7 +62,6 @@ class Checkpoint:
             "spent": str(spent),
             "options": json.dumps(dict(self.options), sort_keys=True),
         }
-        contiguous = {key: value.cpu().contiguous() for key, value in tensors.items()}
         path = self.folder / f"state-{step:06d}.safetensors"
         try:
             with atomic_path(path) as temporary:
@@ -101,6 +100,16 @@ class Checkpoint:
         except (SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
             raise InvalidTraining(f"{path} is damaged ({error}); delete it") from error
         return int(metadata["step"])
+
+    def _gathered(self) -> dict[str, Tensor]:
+        """Gather one tensor after another, as no GPU has room for all, on the CPU that writes."""
+        kept = {}
+        for key, value in self._tensors():
+            gathered = whole(value.detach())  # by all processes together
+            if current().writes:
+                kept[key] = gathered.cpu().contiguous()
+            del gathered  # before the next is gathered
+        return kept
 
     def _tensors(self) -> list[tuple[str, Tensor]]:
         found = [

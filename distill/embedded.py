@@ -22,6 +22,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
@@ -52,7 +53,9 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
         _timed(out, f"student {kappa:g}", work)
     for kappa in kappas:
         _timed(out, f"export {kappa:g}", partial(_export, out, kappa))
-    _timed(out, f"models, {kappas[0]:g} first", partial(_ship, out, kappas))
+    shipped = f"models, {kappas[0]:g} first"
+    _forget_others(out, shipped)
+    _timed(out, shipped, partial(_ship, out, kappas))
     return [ModelFolder.open(out / "models" / _name(kappa, kappas)) for kappa in kappas]
 
 
@@ -117,18 +120,20 @@ def _export(out: Path, kappa: float) -> None:
 
 
 def _ship(out: Path, kappas: Sequence[float]) -> None:
-    """Put the first student's whole folder beside the others, which share its weights."""
+    """Put the first student's whole folder beside the others, which share its weights.
+
+    What was shipped before, with another one first, is replaced when all are written.
+    """
     from export.companion import write_companion
 
     models = [ModelFolder.open(_folder(out, kappa) / "model") for kappa in kappas]
     names = [_name(kappa, kappas) for kappa in kappas]
-    with atomic_folder(out / "models" / names[0]) as new:
-        shutil.copytree(models[0].path, new, dirs_exist_ok=True)
-        write_card(new, replace(models[0].card, name=names[0]))
-    whole = ModelFolder.open(out / "models" / names[0])
-    for name, model in zip(names[1:], models[1:], strict=True):
-        named = replace(model, card=replace(model.card, name=name))
-        write_companion(named, whole, out / "models" / name)
+    with atomic_folder(out / "models") as new:
+        shutil.copytree(models[0].path, new / names[0])
+        whole = write_card(new / names[0], replace(models[0].card, name=names[0]))
+        for name, model in zip(names[1:], models[1:], strict=True):
+            named = replace(model, card=replace(model.card, name=name))
+            write_companion(named, whole, new / name)
 
 
 def _name(kappa: float, kappas: Sequence[float]) -> str:
@@ -136,10 +141,22 @@ def _name(kappa: float, kappas: Sequence[float]) -> str:
     return "emoji" if kappa == kappas[0] else f"emoji-kappa-{kappa:g}"
 
 
+def _forget_others(out: Path, shipped: str) -> None:
+    """Forget that models were shipped with another student first: they will be replaced."""
+    told = _told(out)
+    left = {key: it for key, it in told.items() if key == shipped or not key.startswith("models, ")}
+    if left != told:
+        write_json(out / PROGRESS, left)
+
+
+def _told(out: Path) -> dict[str, Any]:
+    path = out / PROGRESS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def _timed(out: Path, part: str, work: Callable[[], object]) -> None:
     """Do one part unless it is finished, and keep how long it took in all its runs."""
-    path = out / PROGRESS
-    told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path, told = out / PROGRESS, _told(out)
     mine = told.setdefault(part, {"finished": False, "seconds": 0.0})
     if mine["finished"]:
         return

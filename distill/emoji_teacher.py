@@ -45,7 +45,7 @@ from distill.folders import (
     write_teacher,
 )
 from distill.held_out import held_out
-from distill.processes import current
+from distill.processes import current, training_device
 from distill.teacher import (
     CaptionedLatents,
     TeacherOptions,
@@ -97,7 +97,9 @@ def train_emoji_teacher(
     data: the file of `sidestep data bundle`, or the folder of `sidestep data emoji`
     Under torchrun the first process makes the tokenizer, autoencoder and latents while the others
     wait; then all train the teacher, each on its rows of every batch.
+    Raises InvalidTraining for a device that is not there.
     """
+    training_device(device)  # before any work
     processes = current()
     if processes.writes:
         _prepare(data, out, options, device)

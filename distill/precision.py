@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -31,3 +33,19 @@ PRECISIONS = {
     "fp16": Precision(torch.float32, torch.float16, autocast=torch.float16, scaled=True),
     "fp16-weights": Precision(torch.float16, torch.float16, eps=1e-6, clip=1.0),
 }
+
+
+@contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Compute fp32 products and convolutions on GPUs in fp32 within this block, not in TF32."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    forbid_tf32()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def forbid_tf32() -> None:
+    """Compute fp32 in fp32 from now on: PyTorch's convolutions are TF32 by default."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

@@ -98,27 +98,28 @@ class Processes:
         """Whether something holds in one of the processes at least."""
         if self.count == 1:
             return here
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        return bool(self.total(torch.tensor(float(here), device=device)) > 0)
+        return bool(self.total(torch.tensor(float(here))) > 0)
 
     def wait(self) -> None:
         """Wait until every process is here."""
-        if self.count > 1:
-            dist.barrier()
+        self.any(False)  # not a barrier, which on GPUs is NCCL's, whatever trains
 
 
 def current() -> Processes:
     """Return this process's place; joins the ones that torchrun started when first called.
 
-    They talk over gloo on CPUs and NCCL on GPUs.
+    They talk over gloo about tensors on CPUs, and over NCCL about those on GPUs.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Processes()
     if not dist.is_initialized():
+        backend = "gloo"
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group(timeout=timedelta(hours=24))  # one may train an autoencoder alone
+            backend = "cpu:gloo,cuda:nccl"  # by default a GPU's alone, which flags are not on
+        # One may train an autoencoder alone.
+        dist.init_process_group(backend, timeout=timedelta(hours=24))
     return Processes(dist.get_rank(), count)
 
 

@@ -24,7 +24,8 @@ from sidestep.errors import InvalidTraining
 from sidestep.files import atomic_path
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-BATCH = 64
+# Encoded at once, at most: of Stable Diffusion's feature maps one of 512 pixels takes 134 MB.
+BATCH, BATCH_PX = 64, 4 * 512**2
 
 
 class RealLatents:
@@ -66,8 +67,9 @@ def encode_real(
     path = out / f"real-{pictures.key}.safetensors"
     if current().writes and not path.exists():
         latents = []
-        for start in tqdm(range(0, len(pictures), BATCH), "real pictures", unit="batch"):
-            rows = torch.from_numpy(pictures.read(slice(start, start + BATCH)))
+        batch = batch_of(size)
+        for start in tqdm(range(0, len(pictures), batch), "real pictures", unit="batch"):
+            rows = torch.from_numpy(pictures.read(slice(start, start + batch)))
             latents.append(encode_all(vae.to(device), rows, device=str(device)))
         scaled = torch.cat(latents) * vae.config.scaling_factor
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +77,11 @@ def encode_real(
             save_file({"latents": scaled.contiguous()}, temporary)
     current().wait()
     return map_tensor(path, "latents")
+
+
+def batch_of(size: tuple[int, int]) -> int:
+    """Return how many pictures of (H, W) pixels are encoded at once."""
+    return max(1, min(BATCH, BATCH_PX // (size[0] * size[1])))
 
 
 class _Pictures:

@@ -22,7 +22,7 @@ from distill.few_steps import several_steps
 from distill.interrupts import stop_requests
 from distill.losses import Network, NoisyBatch, fake_score_losses, generator_losses
 from distill.options import DistillOptions
-from distill.precision import PRECISIONS
+from distill.precision import PRECISIONS, forbid_tf32
 from distill.processes import current
 from distill.progress import Progress
 from distill.real_pictures import RealLatents
@@ -68,6 +68,8 @@ class Distillation:
 
         real: switches the adversarial term on
         """
+        if options.precision == "fp32":
+            forbid_tf32()
         device = texts.null_text.device
         self.options, self.schedule, self.guidance = options, schedule, options.guidance
         self.real = real
@@ -176,9 +178,7 @@ def distil(
     with stop_requests() as stop:
         for step in progress:
             work.update(step)
-            stopping = False
-            if progress.due(step) or current().count == 1:
-                stopping = current().any(stop.asked)
+            stopping = current().any(stop.asked)
             if progress.due(step):
                 progress.report(step, work.tally.drain())
             if stopping or step % options.checkpoint_every == 0 or progress.final:

@@ -71,11 +71,11 @@ def distil_folder(
     )
     examples = tuple(p for p in EXAMPLES if p in set(prompts)) or tuple(prompts[: len(EXAMPLES)])
     identity = {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
-    real = _real(teacher, options, out, where)
-    if real is not None:
-        identity["real_images"] = real.identity
-    run = Run(out, identity, _grids(teacher, schedule, encode(examples), out))
     try:
+        real = _real(teacher, options, out, where)
+        if real is not None:
+            identity["real_images"] = real.identity
+        run = Run(out, identity, _grids(teacher, schedule, encode(examples), out))
         texts = cache_texts(prompts, encode, out / "texts" / key, most_gib=options.text_cache_gib)
         student = distil(teacher.unet, texts, schedule, options, run, real)
     except torch.OutOfMemoryError as error:

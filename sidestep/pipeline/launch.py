@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -15,12 +16,17 @@ from sidestep.files import write_bytes
 from sidestep.model_folder import CARD, ModelFolder
 from sidestep.pipeline.options import RunOptions
 
+# In seconds. torchrun kills 30 s after a signal what has not ended, but Stable Diffusion's state
+# takes an update to get to and minutes to write.
+PATIENCE = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "300"}
+
 
 def distil_together(options: RunOptions, training: Path) -> ModelFolder:
     """Distil under torchrun on this machine; returns the model's folder in `training`.
 
     Raises Stopped where the processes were asked to stop, and InvalidTraining where they failed,
-    which they have explained on stderr.
+    which they have explained on stderr. SystemExit, from a handler of SIGTERM, is passed on when
+    they have saved their state.
     """
     prompts = training / "prompts.txt"
     write_bytes(prompts, ("\n".join(options.prompts) + "\n").encode())
@@ -32,10 +38,10 @@ def distil_together(options: RunOptions, training: Path) -> ModelFolder:
         *flags_of(options.distil),
     ]
     made = training / "model"
-    code = _wait(subprocess.Popen(command))
-    if code != 0:
+    code, interrupted = _wait(subprocess.Popen(command, env={**PATIENCE, **os.environ}))
+    if code != 0 and not interrupted:
         raise InvalidTraining(f"the {options.processes} processes ended with exit code {code}")
-    if not (made / CARD).is_file():
+    if code != 0 or not (made / CARD).is_file():
         from distill.checkpoints import last_step
 
         raise Stopped(last_step(training), options.distil.iterations, training)
@@ -58,10 +64,19 @@ def _guidance_flags(guidance: Guidance) -> list[str]:
     return [part for key, value in asdict(guidance).items() for part in (f"--{key}", str(value))]
 
 
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Wait for a child that hears Ctrl-C itself, and let it save its state."""
+def _wait(child: subprocess.Popen[bytes]) -> tuple[int, bool]:
+    """Wait for a child to save its state; return its exit code, and whether Ctrl-C was heard.
+
+    The child hears Ctrl-C itself, and torchrun then ends with an error, whatever its workers do.
+    SIGTERM, of which a handler makes SystemExit, comes to this process alone.
+    """
+    interrupted = False
     while True:
         try:
-            return child.wait()
+            return child.wait(), interrupted
         except KeyboardInterrupt:
-            continue
+            interrupted = True
+        except SystemExit:
+            child.terminate()
+            child.wait()
+            raise

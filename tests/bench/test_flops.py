@@ -35,6 +35,21 @@ def test_a_folder_is_counted_by_its_configs_alone(tiny_model: ModelFolder) -> No
     assert min(whole.values()) > 0
 
 
+def test_the_peak_of_fp32_is_not_that_of_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    def rate(*_: object) -> float:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return 1.0
+
+    monkeypatch.setattr("bench.peak._rate", rate)
+    measure_peak("fp32", device="cpu", threads=1, seconds=0)
+    assert seen
+    assert not any(seen)
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_a_peak_is_positive() -> None:
     peak = measure_peak("fp32", device="cpu", threads=1, seconds=0.01)
     assert min(peak.values()) > 0

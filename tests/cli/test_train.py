@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from sidestep.cli.main import main
 
@@ -28,6 +29,20 @@ def test_options_that_do_not_go_together(
     assert left.value.code == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--budget", "gpu"], ["--device", "cuda"]])
+def test_a_gpu_that_is_not_there_is_told_in_one_line(
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as left:
+        main(["train", *arguments, "--data", str(tmp_path), "--out", str(tmp_path / "run")])
+    assert left.value.code == 2
+    assert "PyTorch finds no CUDA device; choose --device cpu" in capsys.readouterr().err
 
 
 def test_a_missing_bundle_names_its_command(

@@ -19,6 +19,7 @@ from distill.guidance import strategy
 from distill.losses import NoisyBatch, generator_losses
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS
+from distill.real_pictures import batch_of
 from distill.sid_lsg import Distillation, Run, distil
 from distill.student import distil_folder
 from distill.texts import EncodedTexts
@@ -226,6 +227,24 @@ def test_what_is_no_folder_of_pictures_is_told(
         run(pictures)
     with pytest.raises(InvalidTraining, match="--compile and --real-images"):
         run(pictures, compile=True)
+
+
+@pytest.mark.parametrize(("side", "batch"), [(64, 64), (128, 64), (512, 4), (2048, 1)])
+def test_large_pictures_are_encoded_few_at_once(side: int, batch: int) -> None:
+    assert batch_of((side, side)) == batch
+
+
+def test_real_pictures_that_find_no_memory_are_told(
+    tiny_teacher: Teacher, tmp_path: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode_all(*_: object, **__: object) -> Tensor:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("distill.real_pictures.encode_all", encode_all)
+    write_teacher(tmp_path / "teacher", tiny_teacher)
+    options = replace(OPTIONS, real_images=str(pictures))
+    with pytest.raises(InvalidTraining, match="cpu has too little memory"):
+        distil_folder(tmp_path / "teacher", ["octopus"], tmp_path / "a", options)
 
 
 def test_without_real_pictures_nothing_changes(

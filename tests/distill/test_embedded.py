@@ -30,6 +30,7 @@ from distill.teacher import TeacherOptions
 from sidestep.errors import InvalidData, Stopped
 from sidestep.generator import Generator
 from sidestep.images import decode
+from sidestep.model_folder import ModelFolder
 
 NAMES = ["cat-face", "crown", "crying-cat", "pizza", "red-apple", "red-heart"]
 SMALL = AutoencoderOptions(channels=(8, 8), steps=3, batch=2, warmup_steps=1)
@@ -101,8 +102,38 @@ def test_from_a_bundle_to_students_that_draw(bundle: Path, tmp_path: Path) -> No
     assert (phase["steps"], phase["pictures"]) == (3, sum(phase["groups"]))
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    train_embedded(tmp_path / "not needed", out, TINY, device="cpu")
+    # Nor is the device that it was trained on, when nothing is left to train.
+    train_embedded(tmp_path / "not needed", out, TINY, device="cuda")
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_default_and_back_ships_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped: list[float] = []
+    (tmp_path / "prompts.txt").write_text("pizza\n")
+    for part in ("train_emoji_teacher", "_distil", "_export"):
+        monkeypatch.setattr(f"distill.embedded.{part}", lambda *_, **__: None)
+    monkeypatch.setattr("distill.embedded._ship", lambda out, kappas: shipped.append(kappas[0]))
+    monkeypatch.setattr(ModelFolder, "open", lambda path: path)
+    for default in (1.5, 1.5, 3.0, 1.5):
+        budget = replace(TINY, kappas=(1.5, 3.0), default=default)
+        train_embedded(tmp_path, tmp_path, budget, device="cpu")
+    assert shipped == [1.5, 3.0, 1.5]
+
+
+@pytest.mark.slow
+def test_models_shipped_before_are_replaced(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for default, names in ((3.0, "emoji emoji-kappa-4.5"), (4.5, "emoji emoji-kappa-3")):
+        budget = replace(TINY, kappas=(3.0, 4.5), default=default)
+        models = train_embedded(bundle, out, budget, device="cpu")
+        assert sorted(path.name for path in (out / "models").iterdir()) == names.split()
+        assert models[0].card.recipe["guidance"]["kappa4"] == default
+        for model in models:
+            model.check()
+            assert model.card.name == model.path.name
+            Generator.load(model.path, engine="onnx")("red apple", seed=1)
 
 
 def stop_when_it_trains(folder: Path) -> threading.Thread:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 
 from distill.folders import Teacher, write_teacher
@@ -50,6 +51,23 @@ def test_rows_are_shared_evenly_or_refused() -> None:
     assert [i for part in rows for i in range(8)[part]] == list(range(8))
     with pytest.raises(InvalidTraining, match="--batch 6 cannot be shared evenly by 4"):
         Processes(0, 4).rows(6)
+
+
+@pytest.mark.parametrize(("gpu", "backend"), [(False, "gloo"), (True, "cpu:gloo,cuda:nccl")])
+def test_processes_on_gpus_agree_over_cpu_tensors(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, backend: str
+) -> None:
+    joined: list[object] = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "set_device", joined.append)
+    monkeypatch.setattr(dist, "init_process_group", lambda *given, **more: joined.extend(given))
+    monkeypatch.setattr(dist, "get_rank", lambda: 1)
+    monkeypatch.setattr(dist, "get_backend", lambda: "nccl" if gpu else "gloo")
+    monkeypatch.setattr(dist, "all_reduce", lambda values: joined.append(values.device.type))
+    assert current().any(True)
+    assert joined == [*([1] if gpu else []), backend, "cpu"]
 
 
 def start(tmp_path: Path, out: str, torchrun: list[str], *arguments: str) -> subprocess.Popen[str]:

@@ -26,12 +26,13 @@ from distill.ema import half_life_beta
 from distill.folders import Teacher, write_teacher
 from distill.guidance import STRATEGIES, strategy
 from distill.options import DistillOptions
+from distill.processes import Processes
 from distill.samples import Samples
-from distill.sid_lsg import Run, distil
+from distill.sid_lsg import Distillation, Run, distil
 from distill.student import distil_folder
 from distill.texts import EncodedTexts
 from distill.watch import CollapseWarning
-from sidestep.errors import InvalidTraining
+from sidestep.errors import InvalidTraining, Stopped
 from sidestep.model_folder import ModelFolder
 from sidestep.schedule import NoiseSchedule
 
@@ -165,6 +166,19 @@ def test_distilling_a_folder_writes_a_whole_model(tiny_teacher: Teacher, tmp_pat
     assert folder.card.examples == ("red apple", "blue heart")
     assert (tmp_path / "run" / "samples-000004.png").exists()
     assert ModelFolder.open(tmp_path / "run" / "model").card == folder.card
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", False), ("bf16", True)])
+def test_fp32_is_not_tf32(
+    tiny_teacher: Teacher,
+    texts: EncodedTexts,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+    tf32: bool,
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Distillation(tiny_teacher.unet, texts, SCHEDULE, replace(OPTIONS, precision=precision))
+    assert torch.backends.cudnn.allow_tf32 is tf32
 
 
 def test_other_prompts_or_another_teacher_are_another_run(
@@ -320,6 +334,23 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(workplace: dict[str, Any]) ->
     assert stopped, told
     assert (workplace["cwd"] / "run" / f"state-{int(stopped[1]):06d}.safetensors").exists()
     assert "Traceback" not in told
+
+
+def test_several_processes_look_after_every_step_whether_to_stop(
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Two(Processes):
+        """Two processes, of which the other one is asked to stop in the second step."""
+
+        looks = 0
+
+        def any(self, here: bool) -> bool:
+            Two.looks += 1
+            return Two.looks == 2
+
+    monkeypatch.setattr("distill.sid_lsg.current", lambda: Two(0, 2))
+    with pytest.raises(Stopped, match="after 2 of 4"):
+        distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path))
 
 
 def limit_files(most_bytes: int) -> Callable[[], None]:

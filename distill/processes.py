@@ -116,7 +116,9 @@ def current() -> Processes:
     if not dist.is_initialized():
         backend = "gloo"
         if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            mine = int(os.environ["LOCAL_RANK"])
+            if mine < torch.cuda.device_count():  # more may train on the CPU
+                torch.cuda.set_device(mine)
             backend = "cpu:gloo,cuda:nccl"  # by default a GPU's alone, which flags are not on
         # One may train an autoencoder alone.
         dist.init_process_group(backend, timeout=timedelta(hours=24))
@@ -135,5 +137,10 @@ def training_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InvalidTraining(f"--device {name}: PyTorch finds no CUDA device; choose --device cpu")
     if device.type == "cuda" and ":" not in name:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        mine, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if mine >= there:
+            raise InvalidTraining(
+                f"process {mine + 1} of this machine has no GPU: there are {there}; start fewer"
+            )
+        return torch.device("cuda", mine)
     return device

@@ -61,6 +61,7 @@ def test_processes_on_gpus_agree_over_cpu_tensors(
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", joined.append)
     monkeypatch.setattr(dist, "init_process_group", lambda *given, **more: joined.extend(given))
     monkeypatch.setattr(dist, "get_rank", lambda: 1)
@@ -156,3 +157,13 @@ def test_a_device_that_is_not_there_is_named() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InvalidTraining, match="finds no CUDA device; choose --device cpu"):
             training_device("cuda")
+
+
+def test_more_processes_than_gpus_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert training_device("cuda") == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InvalidTraining, match="process 3 of this machine has no GPU: there are 2"):
+        training_device("cuda")

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -92,9 +92,10 @@ def test_what_was_accepted_is_finished(
         assert read_recipe(httpx.get(f"{url}/generate?prompt=a", timeout=60).content) is None
         with httpx.stream("GET", f"{url}/ui/gradio_api/heartbeat/open-page", timeout=120) as page:
             next(page.iter_raw())
-            asked = [pool.submit(ask, number) for number in range(16)]
-            waiting = 0.0
+            asked, waiting = list[Future[httpx.Response | None]](), 0.0
             while waiting < 100:
+                if all(one.done() for one in asked):  # at first, or where we looked too late
+                    asked += [pool.submit(ask, number) for number in range(16)]
                 metrics = httpx.get(f"{url}/metrics", timeout=60).text
                 found = re.search(r"^sidestep_queued_pictures\{.*\} (\S+)$", metrics, re.M)
                 assert found is not None

@@ -96,6 +96,9 @@ def test_distillations_and_runs_say_what_they_would_do(
     write_teacher(tmp_path / "runs/teacher/model", tiny_teacher)
     for name in ("prompts.txt", "runs/teacher/prompts.txt"):
         (tmp_path / name).write_text("red apple\nblue heart\n")
+    (tmp_path / "data/coco/pictures").mkdir(parents=True)  # as `sidestep data coco` leaves it
+    for name in ("prepared.json", "captions.txt"):
+        (tmp_path / "data/coco" / name).write_text("{}")
     told = [*lines("sidestep run"), *(line for line in LINES if "-m sidestep distill" in line)]
     assert len(told) == 4
     for line in told:

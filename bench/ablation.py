@@ -34,7 +34,7 @@ from sidestep.noise import latent_noise
 
 IMAGES_SEEN, BATCH, KAPPA = 3840, 32, 1.5
 SHOWN = 10  # pictures of each case
-TIMED = 60  # pictures of each case that needs another time
+TIMED = 60  # pictures of each case that is timed
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ def judge(models: Mapping[str, Path], store: Path, options: EvaluateOptions) -> 
 
 
 def timed(names: Sequence[str]) -> list[str]:
-    """Choose the cases whose pictures take another time: of several steps; and the first."""
-    several = [name for name in names if CASES[name].question == ROADMAP]
-    return ["lsg1.5", *several] if several else []
+    """Choose the cases that are timed: where several steps are the question, and the first."""
+    asked = [name for name in names if CASES[name].question == ROADMAP]
+    return ["lsg1.5", *asked] if asked else []
 
 
 def engine_ms(models: Mapping[str, Path], calls: int = TIMED) -> dict[str, float]:

@@ -25,16 +25,14 @@ TEACHER_STEPS = 50
 class ManyStepTeacher:
     """The teacher of a folder: its own, or the one that a sidestep model carries."""
 
-    def __init__(
-        self, path: Path, *, steps: int = TEACHER_STEPS, device: str | None = None
-    ) -> None:
-        """Read the networks onto a device, a GPU where there is one if none is named.
+    def __init__(self, path: Path, *, steps: int = TEACHER_STEPS) -> None:
+        """Read the networks onto a GPU where there is one; raises InvalidModel if some are missing.
 
-        Raises InvalidModel naming what is missing.
+        What is drawn comes back to the CPU.
         """
         self.steps = steps
         self._path = path
-        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._teacher = load_teacher(path)
         for network in (self._teacher.unet, self._teacher.vae):
             network.to(self._device)

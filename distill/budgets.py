@@ -83,7 +83,7 @@ BUDGETS = {
         ),
     ),
     "cpu": Budget(
-        about="two CPU cores, under 16 hours",
+        about="two CPU cores, under 11 hours",
         device="cpu",
         teacher=EmojiTeacherOptions(
             autoencoder=AutoencoderOptions(
@@ -91,18 +91,24 @@ BUDGETS = {
                 steps=UNBOUND,
                 batch=8,
                 learning_rate=1.5e-3,
-                seconds=3 * 3600,
+                seconds=2.25 * 3600,
             ),
             teacher=TeacherOptions(
                 channels=UNET,
                 steps=UNBOUND,
                 batch=64,
-                seconds=9 * 3600,
+                seconds=6 * 3600,
             ),
             size_px=128,
             amounts=Amounts(colours=1, pairs=500),
         ),
-        student=DistillOptions(guidance=strategy("lsg", 1.5), iterations=UNBOUND, seconds=3600),
+        student=DistillOptions(
+            guidance=strategy("lsg", 1.5),
+            iterations=UNBOUND,
+            batch=16,
+            init_timestep=800,
+            seconds=2700,
+        ),
     ),
 }
 

@@ -30,6 +30,7 @@ from distill.budgets import Budget
 from distill.emoji_teacher import QUALITY, train_emoji_teacher
 from distill.guidance import strategy
 from distill.held_out import read_prompts
+from distill.processes import current
 from distill.student import distil_folder
 from sidestep.errors import BackendUnavailable
 from sidestep.files import atomic_folder, write_bytes, write_json
@@ -52,10 +53,10 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
         work = partial(_distil, out, prompts, budget, (kappa, kappas), device)
         _timed(out, f"student {kappa:g}", work)
     for kappa in kappas:
-        _timed(out, f"export {kappa:g}", partial(_export, out, kappa))
+        _timed(out, f"export {kappa:g}", partial(_export, out, kappa), alone=True)
     shipped = f"models, {kappas[0]:g} first"
     _forget_others(out, shipped)
-    _timed(out, shipped, partial(_ship, out, kappas))
+    _timed(out, shipped, partial(_ship, out, kappas), alone=True)
     return [ModelFolder.open(out / "models" / _name(kappa, kappas)) for kappa in kappas]
 
 
@@ -154,17 +155,25 @@ def _told(out: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _timed(out: Path, part: str, work: Callable[[], object]) -> None:
-    """Do one part unless it is finished, and keep how long it took in all its runs."""
+def _timed(out: Path, part: str, work: Callable[[], object], *, alone: bool = False) -> None:
+    """Do one part unless it is finished, and keep how long it took in all its runs.
+
+    alone: it is the first process's work, for which the others wait
+    """
+    processes = current()
     path, told = out / PROGRESS, _told(out)
     mine = told.setdefault(part, {"finished": False, "seconds": 0.0})
-    if mine["finished"]:
+    if processes.any(mine["finished"]):  # all have read it before one of them writes it
         return
-    print(f"{part}: begins after {mine['seconds']:.0f} s", file=sys.stderr, flush=True)
+    if processes.writes:
+        print(f"{part}: begins after {mine['seconds']:.0f} s", file=sys.stderr, flush=True)
     began, before = time.monotonic(), mine["seconds"]
     try:
-        work()
+        if processes.writes or not alone:
+            work()
+        processes.wait()
         mine["finished"] = True
     finally:
         mine["seconds"] = round(before + time.monotonic() - began, 1)
-        write_json(path, told)
+        if processes.writes:
+            write_json(path, told)

@@ -102,7 +102,8 @@ def train_emoji_teacher(
     training_device(device)  # before any work
     processes = current()
     if processes.writes:
-        _prepare(data, out, options, device)
+        with processes.everyones_threads():
+            _prepare(data, out, options, device)
     processes.wait()
     captioned = _captioned(out)
     torch.manual_seed(options.teacher.seed)

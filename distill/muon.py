@@ -7,13 +7,14 @@ where AdamW's rises. Embeddings, norms, biases and the outermost convolutions st
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+_STEPS, _A, _B, _C = 5, 3.4445, -4.7750, 2.0315  # x <- (a + b G + c G^2) x, where G = x x^T
 _OUTERMOST = ("conv_in", "conv_out", "embed")
 
 
@@ -37,20 +38,13 @@ class Muon(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update every parameter that has a gradient; those of one shape together.
-
-        A small network has hundreds of matrices of a few shapes, and a GPU is slow at many small
-        products.
-        """
+        """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    alike[parameter.shape].append(parameter)
-            for parameters in alike.values():
-                self._update(parameters, group)
+            self._update([p for p in group["params"] if p.grad is not None], group)
 
     def _update(self, parameters: list[nn.Parameter], group: Mapping[str, Any]) -> None:
+        if not parameters:
+            return
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         rate, beta = group["lr"], group["momentum"]
         for parameter in parameters:
@@ -58,25 +52,54 @@ class Muon(Optimizer):
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - beta)
-        directions = torch.stack(
-            [g.lerp(m, beta).flatten(1) for g, m in zip(gradients, momenta, strict=True)]
-        )
-        updates = orthogonal(directions) * (0.2 * max(directions.shape[1:]) ** 0.5)
-        shape, weights = parameters[0].shape, [parameter.data for parameter in parameters]
+        ahead = torch._foreach_lerp(gradients, momenta, beta)
+        updates = orthogonal([direction.flatten(1) for direction in ahead])
+        torch._foreach_mul_(updates, [0.2 * max(update.shape) ** 0.5 for update in updates])
+        weights = [parameter.data for parameter in parameters]
         torch._foreach_mul_(weights, 1 - rate * group["decay"])
-        torch._foreach_sub_(weights, [u.reshape(shape) for u in updates], alpha=rate)
+        steps = [u.reshape(w.shape) for u, w in zip(updates, weights, strict=True)]
+        torch._foreach_sub_(weights, steps, alpha=rate)
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """Bring every singular value of [..., n, m] near 1, by five Newton-Schulz steps in bf16."""
-    x = matrices.bfloat16()
-    tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(5):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    result: Tensor = (x.mT if tall else x).to(matrices.dtype)
+def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Bring every singular value of each matrix [n, m] near 1, by five Newton-Schulz steps.
+
+    Every step multiplies by a polynomial of x's Gram matrix, and polynomials of one matrix
+    commute: so their product is found first, on the smaller side alone and for all matrices of
+    that size together, and meets x once. In fp32, where rounding leaves no eigenvalue below 0 that
+    would grow.
+    """
+    wide = [(x.mT if x.shape[0] > x.shape[1] else x).float() for x in matrices]
+    alike: dict[int, list[int]] = defaultdict(list)
+    for place, x in enumerate(wide):
+        alike[len(x)].append(place)
+    results = list(wide)
+    for places in alike.values():
+        products = _products(torch.stack([wide[place] @ wide[place].mT for place in places]))
+        for place, product in zip(places, products, strict=True):
+            results[place] = product @ wide[place]
+    return [
+        (y.mT if x.shape[0] > x.shape[1] else y).to(x.dtype)
+        for x, y in zip(matrices, results, strict=True)
+    ]
+
+
+def _products(grams: Tensor) -> Tensor:
+    """Multiply the steps' polynomials of Gram matrices [k, n, n], scaled to unit trace."""
+    square = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None] + 1e-14
+    grams = grams / square
+    factor = _polynomial(grams)
+    product = factor / square.sqrt()
+    for _ in range(_STEPS - 1):
+        grams = factor @ (factor @ grams)
+        factor = _polynomial(grams)
+        product = factor @ product
+    return product
+
+
+def _polynomial(grams: Tensor) -> Tensor:
+    result = torch.baddbmm(grams, grams, grams, beta=_B, alpha=_C)
+    result.diagonal(dim1=1, dim2=2).add_(_A)
     return result
 
 

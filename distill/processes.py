@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -94,11 +95,28 @@ class Processes:
             dist.all_reduce(values)
         return values
 
+    def first(self, number: float) -> float:
+        """Return the first process's number to all of them."""
+        if self.count == 1:
+            return number
+        mine = number if self.rank == 0 else 0.0
+        return float(self.total(torch.tensor(mine, dtype=torch.float64)))
+
     def any(self, here: bool) -> bool:
         """Whether something holds in one of the processes at least."""
         if self.count == 1:
             return here
         return bool(self.total(torch.tensor(float(here))) > 0)
+
+    @contextmanager
+    def everyones_threads(self) -> Iterator[None]:
+        """Work with the threads of all processes on this machine, while the others wait."""
+        mine = torch.get_num_threads()
+        torch.set_num_threads(mine * int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(mine)
 
     def wait(self) -> None:
         """Wait until every process is here."""

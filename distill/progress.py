@@ -16,8 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from distill.processes import current
-from sidestep.errors import InvalidTraining
+from distill.processes import Processes, current
 from sidestep.files import atomic_path
 
 SAVE_EVERY_S = 60.0
@@ -45,17 +44,19 @@ class Progress:
         self._shown = current().writes
         self._folder, self._images = folder, images
         self._name, self._first, self._last, self._every = name, first, last, log_every
-        self._seconds, self._began = 0.0, time.monotonic()
+        self._seconds, self._began, self.spent = 0.0, time.monotonic(), 0.0
+        self._together = Processes()
         self._saved, self._step, self.final = time.monotonic(), first, False
 
-    def within(self, seconds: float, *, spent: float) -> Progress:
+    def within(
+        self, seconds: float, *, spent: float, together: Processes | None = None
+    ) -> Progress:
         """End after `seconds` where `last` steps take longer; `spent` of them are over already.
 
-        Raises InvalidTraining with several processes, whose clocks would part them.
+        together: those that train in step with this one; the first one's clock counts
         """
-        if seconds and current().count > 1:
-            raise InvalidTraining("--seconds works with one process; set the number of steps")
-        self._seconds, self._began = seconds, time.monotonic() - spent
+        self._seconds, self._began, self.spent = seconds, time.monotonic() - spent, spent
+        self._together = together or Processes()
         return self
 
     def __iter__(self) -> Iterator[int]:
@@ -75,25 +76,28 @@ class Progress:
             over = self._first >= self._last or 0 < self._seconds <= self.spent
             while not (over or self.final):
                 self._step += 1
+                self._look_at_the_clock()
                 late = 0 < self._seconds <= self.spent
                 self.final = late or self._step == self._last
                 yield self._step
                 self._bar.total = self.last * each
                 self._bar.update(each)
 
-    @property
-    def spent(self) -> float:
-        """Seconds that this run took so far, in all its parts."""
-        return time.monotonic() - self._began
+    def _look_at_the_clock(self) -> None:
+        """Tell how long this run took up to this step, in all its parts."""
+        self.spent = time.monotonic() - self._began
+        if self._seconds:  # steps and rates hang on it: it must be the same in all processes
+            self.spent = self._together.first(self.spent)
 
     @property
     def last(self) -> int:
         """The last step, as far as is known: where time is the bound, from the pace so far."""
         if self.final:
             return self._step
-        if not self._seconds or self._step == 0:
+        taken = self._step - 1
+        if not self._seconds or taken <= 0:
             return self._last
-        return min(self._last, max(self._step, int(self._step * self._seconds / self.spent)))
+        return min(self._last, max(self._step, int(taken * self._seconds / self.spent)))
 
     def due(self, step: int) -> bool:
         """Whether `report` shows this step: every `log_every` steps and at the end."""

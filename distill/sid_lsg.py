@@ -174,11 +174,12 @@ def distil(
         log_every=LOG_EVERY,
         images=options.batch,
     )
-    progress.within(options.seconds, spent=state.spent())
+    processes = current()
+    progress.within(options.seconds, spent=state.spent(), together=processes)
     with stop_requests() as stop:
         for step in progress:
             work.update(step)
-            stopping = current().any(stop.asked)
+            stopping = processes.any(stop.asked)
             if progress.due(step):
                 progress.report(step, work.tally.drain())
             if stopping or step % options.checkpoint_every == 0 or progress.final:

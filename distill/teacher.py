@@ -151,7 +151,8 @@ def train_teacher(
     """
     text_encoder, unet = networks
     device = next(unet.parameters()).device
-    use_fastest_attention(unet)
+    for network in (text_encoder, unet):
+        use_fastest_attention(network)
     averages = [ema.average_of(network) for network in networks]
     weights = [p for network in networks for p in network.parameters()]
     optimizers = hidden_and_rest(networks, lr=options.learning_rate)
@@ -168,7 +169,7 @@ def train_teacher(
     if processes.count == 1:
         data = data.to(device)
     progress = Progress(out, "teacher", first=first, last=options.steps, log_every=50)
-    progress.within(options.seconds, spent=state.spent())
+    progress.within(options.seconds, spent=state.spent(), together=processes)
     with stop_requests() as stop:
         for step in progress:
             x0, ids, noise, t = (p[mine].to(device) for p in draw_batch(data, options, step))

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -105,6 +107,40 @@ def test_from_a_bundle_to_students_that_draw(bundle: Path, tmp_path: Path) -> No
     # Nor is the device that it was trained on, when nothing is left to train.
     train_embedded(tmp_path / "not needed", out, TINY, device="cuda")
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+TWO_PROCESSES = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from distill.embedded import train_embedded
+from test_embedded import TINY
+
+teacher = replace(TINY.teacher.teacher, steps=10**6, seconds=1)
+student = replace(TINY.student, iterations=10**6, seconds=1)
+budget = replace(TINY, teacher=replace(TINY.teacher, teacher=teacher), student=student)
+train_embedded(Path(sys.argv[1]), Path(sys.argv[2]), budget, device="cpu")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_budget(bundle: Path, tmp_path: Path) -> None:
+    """The first makes the pictures and the engines; both train, by one clock."""
+    script, out, here = tmp_path / "train.py", tmp_path / "run", Path(__file__).parent
+    script.write_text(TWO_PROCESSES)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", str(script), str(bundle), str(out)],
+        env={**os.environ, "PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("teacher: begins after 0 s") == 1
+    told = json.loads((out / "progress.json").read_text())
+    assert all(part["finished"] for part in told.values())
+    assert ModelFolder.open(out / "models" / "emoji").card.recipe["iterations"] > 1
 
 
 def test_another_default_and_back_ships_each_time(

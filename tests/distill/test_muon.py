@@ -12,9 +12,31 @@ from distill.muon import Muon, hidden_and_rest, orthogonal
 @pytest.mark.parametrize("shape", [(16, 40), (40, 16), (24, 24)])
 def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonal(1e-3 * matrix))
+    (result,) = orthogonal([1e-3 * matrix])
+    values = torch.linalg.svdvals(result)
     assert float(values.min()) > 0.3
     assert float(values.max()) < 1.4
+
+
+def test_matrices_of_several_sizes_are_each_stepped_as_alone() -> None:
+    """Against the iteration as it is written: x <- a x + (b G + c G^2) x with G = x x^T."""
+    source = torch.Generator().manual_seed(0)
+    shapes = [(8, 30), (30, 8), (8, 8), (12, 13), (8, 9)]
+    matrices = [torch.randn(shape, generator=source) for shape in shapes]
+    matrices.append(torch.zeros(8, 9))
+    for matrix, result in zip(matrices, orthogonal(matrices), strict=True):
+        x = matrix.double() / (matrix.double().norm() + 1e-7)
+        for _ in range(5):
+            gram = x @ x.mT
+            x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        torch.testing.assert_close(result.double(), x, atol=1e-3, rtol=0)
+
+
+def test_a_matrix_of_low_rank_stays_bounded() -> None:
+    matrix = torch.ones(48, 200)
+    matrix[0] += 1e-6
+    (result,) = orthogonal([matrix])
+    assert float(torch.linalg.svdvals(result).max()) < 1.4
 
 
 def test_an_update_is_as_large_as_adamws() -> None:

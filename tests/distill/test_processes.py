@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import load_file
 
+from distill.checkpoints import last_step
 from distill.folders import Teacher, write_teacher
 from distill.processes import Processes, current, training_device
 from sidestep.errors import InvalidTraining
@@ -37,6 +38,35 @@ options = DistillOptions(
     steps=int(steps[0]) if steps else 1,
 )
 distil_folder(Path(teacher), ["red apple", "pizza"], Path(out), options)
+"""
+
+BY_THE_CLOCK = """
+import sys, time
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from distill.architectures import SCHEDULE
+from distill.processes import current
+from distill.teacher import (
+    CaptionedLatents, TeacherOptions, new_text_encoder, new_unet, train_teacher
+)
+from sidestep.schedule import NoiseSchedule
+
+out, rank = Path(sys.argv[1]), current().rank
+if rank == 1:  # a clock that runs a hundred times as fast
+    slow = time.monotonic
+    time.monotonic = lambda: 100 * slow()
+options = TeacherOptions(
+    channels=(16, 32), text_width=16, text_layers=1, steps=10**6, batch=4, seconds=2
+)
+torch.manual_seed(0)
+text = new_text_encoder(options, vocabulary=20, length=6)
+unet = new_unet(options, latent_size=4)
+ids = torch.zeros(8, 2, 6, dtype=torch.long)
+data = CaptionedLatents(torch.randn(8, 4, 4, 4), ids, ids[0, 0])
+networks = train_teacher((text, unet), data, NoiseSchedule.from_config(SCHEDULE), options, out)
+weights = {name: w.detach().contiguous() for name, w in networks[1].named_parameters()}
+save_file(weights, out / f"rank-{rank}.safetensors")
 """
 
 
@@ -69,6 +99,14 @@ def test_processes_on_gpus_agree_over_cpu_tensors(
     monkeypatch.setattr(dist, "all_reduce", lambda values: joined.append(values.device.type))
     assert current().any(True)
     assert joined == [*([1] if gpu else []), backend, "cpu"]
+
+
+def test_everyones_threads_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with Processes(0, 2).everyones_threads():
+        assert torch.get_num_threads() == 2 * before
+    assert torch.get_num_threads() == before
 
 
 def start(tmp_path: Path, out: str, torchrun: list[str], *arguments: str) -> subprocess.Popen[str]:
@@ -116,6 +154,26 @@ def test_two_processes_end_where_one_ends(
         distance = torch.linalg.vector_norm((value - two[key]).float())
         most, floor = (1e-5, 1e-6) if key.startswith("module/") else (1e-3, 0.0)
         assert distance <= most * torch.linalg.vector_norm(value.float()) + floor, key
+
+
+def test_the_first_clock_ends_the_training_of_two_processes(tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(BY_THE_CLOCK)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", str(script), str(tmp_path)),
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2))
+    assert last_step(tmp_path) > 2
+    for name, weight in first.items():  # and so the rates were the same, too
+        assert torch.equal(weight, second[name]), name
 
 
 @pytest.mark.slow

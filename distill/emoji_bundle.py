@@ -114,10 +114,16 @@ def read_sets(data: Path, *, size_px: int) -> list[EmojiSet]:
     """
     if not data.is_file():
         return load(data, size_px=size_px)
+    sets = bundled_sets(read_bundle(data))
+    if (found := sets[0].pictures.shape[1]) != size_px:
+        raise InvalidData(f"{data} has icons of {found} px, not {size_px}")
+    return sets
+
+
+def bundled_sets(bundle: Bundle) -> list[EmojiSet]:
+    """Put a bundle's icons on white."""
     sets = []
-    for icons in read_bundle(data).icons:
-        if icons.pictures.shape[1] != size_px:
-            raise InvalidData(f"{data} has icons of {icons.pictures.shape[1]} px, not {size_px}")
+    for icons in bundle.icons:
         opacity = icons.pictures[..., 3:] / np.float32(255)
         page = icons.pictures[..., :3] * opacity + 255 * (1 - opacity)
         sets.append(EmojiSet(icons.style, icons.names, page.round().astype(np.uint8)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import socket
@@ -9,12 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.numpy import save_file
 
 from distill.captions import train_bpe
 from sidestep.engines.fake import FakeEngine
@@ -49,6 +54,32 @@ SCHEDULE = {
     "beta_schedule": "scaled_linear",
     "prediction_type": "epsilon",
 }
+
+
+@pytest.fixture
+def write_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """Return what writes a bundle of coloured squares, 16 pixels wide, in two styles."""
+
+    def write(names: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> Path:
+        blobs = []
+        draw = np.random.default_rng(0)
+        for _ in range(2 * len(names)):
+            pixels = np.zeros((16, 16, 4), np.uint8)
+            pixels[2:-2, 2:-2] = [*draw.choice([20, 220], 3), 255]
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
+            blobs.append(buffer.getvalue())
+        path = tmp_path / "bundle.safetensors"
+        tensors = {
+            "webp": np.frombuffer(b"".join(blobs), np.uint8),
+            "ends": np.cumsum([len(blob) for blob in blobs], dtype=np.int64),
+        }
+        styles = {style: list(names) for style in ("noto", "flat")}
+        metadata = {"names": json.dumps(styles), "synonyms": json.dumps(dict(synonyms))}
+        save_file(tensors, path, metadata=metadata)
+        return path
+
+    return write
 
 
 @pytest.fixture(scope="session")

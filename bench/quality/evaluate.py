@@ -132,9 +132,11 @@ def evaluate(
     plan = make_plan(
         reference,
         images=options.images,
-        held_out=[] if options.brief else _held_out(folder, reference, options.held_out),
-        diverse=() if options.brief else folder.card.examples[:DIVERSE],
+        held_out=_held_out(folder, reference, options.held_out),
+        diverse=folder.card.examples[:DIVERSE],
     )
+    if options.brief:
+        plan = replace(plan, held_out=[], diverse=[])
     hearing = _Hearing(judge, reference, plan, PictureStore(store))
     generator = Generator.load(folder.path, engine=options.engine)
     spec = generator.engine.spec

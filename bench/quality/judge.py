@@ -67,8 +67,7 @@ class Judge:
 
     def see(self, pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Features:
         """Map pictures uint8 [H, W, 3], shrunk to the judge's size by area, to [N, D]."""
-        shrunk = np.stack([_resized(picture, self.size_px) for picture in pictures])
-        tensor = torch.from_numpy(shrunk).movedim(-1, 1).float() / 255
+        tensor = torch.from_numpy(shrink(pictures, self.size_px)).movedim(-1, 1).float() / 255
         return self._encode(self.network.encode_image, tensor)
 
     def read(self, texts: Sequence[str]) -> Features:
@@ -133,6 +132,13 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidModel(f"{path} must be a JSON object")
     return value
+
+
+def shrink(
+    pictures: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], size_px: int
+) -> NDArray[np.uint8]:
+    """Bring pictures uint8 [H, W, 3] to [N, size_px, size_px, 3], by area."""
+    return np.stack([_resized(picture, size_px) for picture in pictures])
 
 
 def _resized(picture: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:

@@ -74,7 +74,7 @@ def label(sets: Sequence[EmojiSet]) -> Labelled:
 
 
 def all_captions(data: Labelled) -> list[str]:
-    """List every caption that training can draw."""
+    """List every caption of these pictures that training can draw."""
     names, styles = sorted(set(data.names)), sorted(set(data.styles))
     return [
         str(Caption(name, style, way))
@@ -85,29 +85,41 @@ def all_captions(data: Labelled) -> list[str]:
 
 
 def draw_batch(
-    data: Labelled, draw: Generator, *, size: int, styles_each: int, spoiled: float
+    parts: Sequence[tuple[Labelled, int]], draw: Generator, *, styles_each: int, spoiled: float
 ) -> tuple[Tensor, list[str], Tensor]:
-    """Draw about `size` pictures [B, 3, S, S] and B captions, and which are true of which [B, B].
+    """Draw pictures [B, 3, S, S] and B captions, and which are true of which [B, B].
 
+    parts: what they are drawn from, and how many pictures of each
     Each name comes with `styles_each` of its pictures, or all if it has fewer; half of the captions
     tell the style, and a share `spoiled` of the pictures is spoiled.
     """
-    rows: list[int] = []
-    for number in torch.randperm(len(data.training_rows), generator=draw)[: size // styles_each]:
-        own = data.training_rows[number]
-        rows += [own[i] for i in torch.randperm(len(own), generator=draw)[:styles_each]]
-    pictures = torch.from_numpy(data.pictures[rows]).movedim(-1, 1).float() / 255
+    chosen: list[NDArray[np.uint8]] = []
+    names: list[tuple[str, str]] = []
+    for data, size in parts:
+        rows = _draw_rows(data, draw, size=size, styles_each=styles_each)
+        chosen.append(data.pictures[rows])
+        names += [(data.names[row], data.styles[row]) for row in rows]
+    pictures = torch.from_numpy(np.concatenate(chosen)).movedim(-1, 1).float() / 255
     pictures, ways = _spoil(vary(pictures, draw), draw, share=spoiled)
-    styled = (torch.rand(len(rows), generator=draw) < 0.5).tolist()
-    shown = [
-        Caption(data.names[row], data.styles[row], way) for row, way in zip(rows, ways, strict=True)
-    ]
+    styled = (torch.rand(len(names), generator=draw) < 0.5).tolist()
+    shown = [Caption(name, style, way) for (name, style), way in zip(names, ways, strict=True)]
     said = [
         Caption(one.name, one.style if told else None, one.way)
         for one, told in zip(shown, styled, strict=True)
     ]
     match = torch.tensor([[text.is_true_of(picture) for text in said] for picture in shown])
     return pictures, [str(text) for text in said], match.float()
+
+
+def _draw_rows(data: Labelled, draw: Generator, *, size: int, styles_each: int) -> list[int]:
+    """Draw `size` training pictures, or all, with `styles_each` of each name or all of it."""
+    rows: list[int] = []
+    for number in torch.randperm(len(data.training_rows), generator=draw):
+        if len(rows) >= size:
+            break
+        own = data.training_rows[number]
+        rows += [own[i] for i in torch.randperm(len(own), generator=draw)[:styles_each]]
+    return rows[:size]
 
 
 def _spoil(pictures: Tensor, draw: Generator, *, share: float) -> tuple[Tensor, list[str | None]]:

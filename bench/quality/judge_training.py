@@ -8,6 +8,7 @@ would find a blurred set as good as a sharp one.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from sidestep.errors import InvalidData
 from sidestep.files import atomic_folder, write_json
 from sidestep.tokenizer import PromptTokenizer
 
-TOKENS = 20  # the longest caption has 14
+TOKENS = 28  # the longest caption of a pair has 26
 VOCABULARY = 2048
 SAVE_EVERY = 250  # steps
 SHARPEST = 4.6  # log of the logits' largest scale, 100, as in CLIP
@@ -44,6 +45,7 @@ class JudgeOptions:
 
     features: D; width: channels of the first stage, of which the last has 32 times as many
     spoiled: share of the pictures that are spoiled, and captioned so
+    made: share of the pictures that are recoloured or pairs, where there are any
     styles_each: pictures of one name in a batch, of different styles
     """
 
@@ -57,15 +59,19 @@ class JudgeOptions:
     batch: int = 128
     styles_each: int = 2
     spoiled: float = 0.33
+    made: float = 0.5
     learning_rate: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
     seed: int = 0
 
 
-def train_judge(data: Labelled, run: Path, out: Path, options: JudgeOptions) -> dict[str, Any]:
+def train_judge(
+    data: Labelled, run: Path, out: Path, options: JudgeOptions, made: Sequence[Labelled] = ()
+) -> dict[str, Any]:
     """Train and write the judge's folder `out`; returns what was measured on the test pictures.
 
+    data: the real pictures; made: what it also learns, which is no part of the reference
     Resumes from `run/state-*.safetensors`. Raises InvalidData for pictures of another size.
     """
     if (found := data.pictures.shape[1]) != options.size_px:
@@ -74,28 +80,14 @@ def train_judge(data: Labelled, run: Path, out: Path, options: JudgeOptions) -> 
             f"run: sidestep data emoji --size {options.size_px}"
         )
     words = run / "tokenizer"
-    train_bpe(all_captions(data), words, vocab_size=VOCABULARY, max_tokens=TOKENS)
+    captions = sorted({text for part in (data, *made) for text in all_captions(part)})
+    train_bpe(captions, words, vocab_size=VOCABULARY, max_tokens=TOKENS)
     tokenizer = PromptTokenizer(words, length=TOKENS)
     network = new_network(options, vocabulary=tokenizer.end + 1)
-    _train(network, tokenizer, data, run, options)
-    return write_judge(network, tokenizer, data, out, options, words)
-
-
-def write_judge(
-    network: Any,
-    tokenizer: PromptTokenizer,
-    data: Labelled,
-    out: Path,
-    options: JudgeOptions,
-    words: Path,
-) -> dict[str, Any]:
-    """Examine a trained network and write its folder; returns what was measured.
-
-    words: the tokenizer's folder
-    """
+    _train(network, tokenizer, _shares(data, made, options), run, options)
     network.half().float().eval().requires_grad_(False)  # as its file will give it back
     judge = Judge(network, tokenizer, size_px=options.size_px)
-    told = {"options": asdict(options), "measured": examine(judge, data)}
+    told = {"options": asdict(options), "measured": examine(judge, data, made)}
     with atomic_folder(out) as new:
         write_json(new / CONFIG, config(options, vocabulary=tokenizer.end + 1))
         save_file(_halves(network), new / WEIGHTS)
@@ -146,10 +138,11 @@ def contrastive_loss(logits: Tensor, match: Tensor) -> Tensor:
     return (losses[0] + losses[1]) / 2
 
 
-def examine(judge: Judge, data: Labelled) -> dict[str, Any]:
+def examine(judge: Judge, data: Labelled, made: Sequence[Labelled] = ()) -> dict[str, Any]:
     """Measure on the test pictures how often the right name is the first, or in the first five.
 
     Of all names, without style; and how often the right style is the first for the right name.
+    Of what is made, among all names and those of its own kind.
     """
     test = np.flatnonzero(data.test)
     names, styles = sorted(set(data.names)), sorted(set(data.styles))
@@ -167,11 +160,38 @@ def examine(judge: Judge, data: Labelled) -> dict[str, Any]:
         "top1": round(float((ranks < 1).mean()), 4),
         "top5": round(float((ranks < 5).mean()), 4),
         "style_top1": round(float(np.mean(right)), 4),
+        "made": [_examine_made(judge, part, names) for part in made],
     }
 
 
+def _examine_made(judge: Judge, made: Labelled, real: list[str]) -> dict[str, Any]:
+    names = sorted({*real, *made.names})
+    where = {name: index for index, name in enumerate(names)}
+    test = np.flatnonzero(made.test)
+    own = np.array([where[made.names[index]] for index in test])
+    ranks = rank_of_own(judge.see(made.pictures[test]), judge.read(names), own)
+    return {
+        "pictures": len(made.names),
+        "names": len(names),
+        "test_pictures": len(test),
+        "top5": round(float((ranks < 5).mean()), 4),
+    }
+
+
+def _shares(
+    data: Labelled, made: Sequence[Labelled], options: JudgeOptions
+) -> list[tuple[Labelled, int]]:
+    """Tell how many pictures of a batch are drawn from which."""
+    each = round(options.batch * options.made / len(made)) if made else 0
+    return [(data, options.batch - each * len(made)), *((part, each) for part in made)]
+
+
 def _train(
-    network: Any, tokenizer: PromptTokenizer, data: Labelled, run: Path, options: JudgeOptions
+    network: Any,
+    tokenizer: PromptTokenizer,
+    parts: Sequence[tuple[Labelled, int]],
+    run: Path,
+    options: JudgeOptions,
 ) -> None:
     weights = list(network.parameters())
     groups = [
@@ -184,9 +204,8 @@ def _train(
     progress = Progress(run, "judge", first=state.load(), last=options.steps, log_every=50)
     for step in progress:
         pictures, texts, match = draw_batch(
-            data,
+            parts,
             generator(options.seed, "judge", step),
-            size=options.batch,
             styles_each=options.styles_each,
             spoiled=options.spoiled,
         )

@@ -47,9 +47,14 @@ def make_plan(
 ) -> Plan:
     """Choose `images` captions of half A; picture i has seed i.
 
+    Names that are held out stand in neither half: a model is not asked for them as if it had seen
+    them.
     Raises InvalidData if half A has not as many.
     """
-    first, second = halves(len(reference.names))
+    first, second = (
+        half[[reference.names[row] not in held_out for row in half]]
+        for half in halves(len(reference.names))
+    )
     if not 4 <= images <= len(first):
         raise InvalidData(
             f"--images is {images}; it must be from 4 to {len(first):,}, half of the real pictures"

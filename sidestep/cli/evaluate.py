@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 
 from sidestep.engines.load import ENGINES
 from sidestep.errors import BackendUnavailable
+from sidestep.model_folder import ModelFolder
 
 
 @click.command()
@@ -41,7 +43,8 @@ from sidestep.errors import BackendUnavailable
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder of `sidestep data emoji`, to show the training pictures nearest to 16 samples.",
+    help="Folder of `sidestep data emoji`, or the file of `sidestep data bundle`, to show the "
+    "training pictures nearest to 16 samples.",
 )
 @click.option("--out", type=click.Path(path_type=Path), default="runs/quality", show_default=True)
 @click.option(
@@ -76,10 +79,10 @@ def command(
     options = EvaluateOptions(images, engine, teacher, guidance, held_out, judge)
     real = None
     if data is not None:
-        from bench.quality.judge_data import label
-        from distill.emoji_data import load
+        from distill.emoji_bundle import read_sets
 
-        real = label(load(data)).pictures
+        size_px = ModelFolder.open(model).card.image_size[0]
+        real = np.concatenate([part.pictures for part in read_sets(data, size_px=size_px)])
     quality = evaluate(model, store, options)
     told = " ".join(["sidestep", *sys.argv[1:]])
     path = write_report(quality, out, command=told, real=real)

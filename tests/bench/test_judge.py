@@ -109,7 +109,7 @@ def test_a_batch_shows_names_in_several_styles_and_is_drawn_alike_from_a_seed(
     world: Labelled,
 ) -> None:
     batches = [
-        draw_batch(world, torch.Generator().manual_seed(3), size=12, styles_each=2, spoiled=0.5)
+        draw_batch([(world, 12)], torch.Generator().manual_seed(3), styles_each=2, spoiled=0.5)
         for _ in range(2)
     ]
     (pictures, texts, match), again = batches
@@ -122,6 +122,14 @@ def test_a_batch_shows_names_in_several_styles_and_is_drawn_alike_from_a_seed(
     assert any(text.endswith(("blurred", "noisy", "distorted")) for text in texts)
     spoiled = {text.rpartition(", ")[2] for text in texts} & {"blurred", "noisy", "distorted"}
     assert spoiled
+
+
+def test_a_batch_is_drawn_from_all_parts_by_their_shares(world: Labelled) -> None:
+    other = replace(world, names=[f"other {name}" for name in world.names])
+    draw = torch.Generator().manual_seed(3)
+    _, texts, match = draw_batch([(world, 6), (other, 4)], draw, styles_each=1, spoiled=0.0)
+    assert [text.startswith("other ") for text in texts] == 6 * [False] + 4 * [True]
+    assert match.shape == (10, 10)
 
 
 def test_the_loss_against_every_true_text() -> None:

@@ -38,6 +38,14 @@ def test_a_model_draws_the_captions_of_the_yardstick(reference: Reference) -> No
     assert not set(plan.seeds) & set(plan.held_out_seeds)
 
 
+def test_held_out_names_stand_in_neither_half(reference: Reference) -> None:
+    plan = make_plan(reference, images=4, held_out=["plum", "pear with fig"], diverse=[])
+    rows = [*plan.yardstick.argmax(axis=1), *plan.real.argmax(axis=1)]
+    assert not any(NAMES[row] == "plum" for row in rows)
+    assert sum(NAMES[row] == "fig" for row in rows) == 2
+    assert plan.held_out == ["plum", "pear with fig"]
+
+
 @pytest.mark.parametrize("images", [0, 3, 6])
 def test_numbers_beyond_the_half_are_refused(images: int, reference: Reference) -> None:
     with pytest.raises(InvalidData, match="from 4 to 5"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -10,13 +9,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from safetensors.numpy import save_file
 
 from distill.autoencoder import AutoencoderOptions
 from distill.budgets import Budget
@@ -56,25 +53,8 @@ TINY = Budget(
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """A bundle of coloured squares, 16 pixels wide."""
-    blobs = []
-    draw = np.random.default_rng(0)
-    for _ in range(2 * len(NAMES)):
-        pixels = np.zeros((16, 16, 4), np.uint8)
-        pixels[2:-2, 2:-2] = [*draw.choice([20, 220], 3), 255]
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "WEBP", lossless=True)
-        blobs.append(buffer.getvalue())
-    path = tmp_path / "bundle.safetensors"
-    tensors = {
-        "webp": np.frombuffer(b"".join(blobs), np.uint8),
-        "ends": np.cumsum([len(blob) for blob in blobs], dtype=np.int64),
-    }
-    names = dict.fromkeys(("noto", "flat"), NAMES)
-    metadata = {"names": json.dumps(names), "synonyms": json.dumps({"pizza": ["slice"]})}
-    save_file(tensors, path, metadata=metadata)
-    return path
+def bundle(write_bundle: Callable[..., Path]) -> Path:
+    return write_bundle(NAMES, synonyms={"pizza": ["slice"]})
 
 
 def test_a_bundle_gives_back_its_pictures(bundle: Path) -> None:

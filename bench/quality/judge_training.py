@@ -33,7 +33,7 @@ from sidestep.errors import InvalidData
 from sidestep.files import atomic_folder, write_json
 from sidestep.tokenizer import PromptTokenizer
 
-TOKENS = 28  # the longest caption of a pair has 26
+TOKENS = 24  # the longest caption has 20
 VOCABULARY = 2048
 SAVE_EVERY = 250  # steps
 SHARPEST = 4.6  # log of the logits' largest scale, 100, as in CLIP

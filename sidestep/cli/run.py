@@ -199,6 +199,11 @@ def _prompts(given: dict[str, Any]) -> tuple[str, ...]:
         )
         click.echo(read, err=True)
         return tuple(read.texts)
+    if given["exclude"] or given["prompts_column"]:
+        raise InvalidRequest(
+            "--exclude and --prompts-column are about --prompts FILE; give that too",
+            field="prompts",
+        )
     try:
         from bench.quality.judge import Reference
     except ImportError as error:

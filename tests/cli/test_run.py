@@ -146,6 +146,13 @@ def test_a_preset_of_foreign_weights_needs_a_teacher_and_prompts() -> None:
     assert "--teacher DIR and --prompts FILE" in str(refused.exception)
 
 
+@pytest.mark.parametrize("flag", ["--exclude", "--prompts-column"])
+def test_what_is_about_a_prompts_file_needs_one(tmp_path: Path, flag: str) -> None:
+    refused = run(["--out", str(tmp_path / "run"), "--dry-run", flag, "caption"])
+    assert isinstance(refused.exception, InvalidRequest)
+    assert "--prompts FILE" in str(refused.exception)
+
+
 def test_processes_of_torchrun_are_refused(
     flags: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,7 +96,7 @@ class Page {
       const text = `${prompt}, seed ${pictures[0].seed}`;
       this.#badge.show(pictures, { edited, sent, received, shown: performance.now() }, text);
     } catch (error) {
-      if (isNewest()) this.#refuse(error);
+      if (isNewest()) this.#refuse(error, edited);
     }
   }
 
@@ -114,16 +114,18 @@ class Page {
     this.#settling = setTimeout(() => this.#settle(), SETTLED_MS);
   }
 
-  #refuse(error) {
+  #refuse(error, edited) {
     if (!(error instanceof Refused)) {
       console.error(error);
       error = new Refused("This browser cannot show the answer; its console says why.", "broken");
     }
-    if (error.code === "superseded") return;
+    // Calls may overtake each other on their way: then an older one has replaced the newest.
+    if (error.code === "superseded") return this.#newest.edit(edited);
     this.#stage.age();
-    this.#say("error", error.message);
+    const again = error.code === "unreachable" ? " Trying again until it answers." : "";
+    this.#say("error", error.message + again);
     if (error.retryMs === null) return;
-    this.#retryMs = Math.min(Math.max(error.retryMs, 2 * this.#retryMs), LONGEST_RETRY_MS);
+    this.#retryMs = Math.max(error.retryMs, Math.min(2 * this.#retryMs, LONGEST_RETRY_MS));
     clearTimeout(this.#retrying);
     this.#retrying = setTimeout(() => this.#newest.edit(), this.#retryMs);
   }

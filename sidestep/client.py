@@ -42,9 +42,17 @@ class Client:
         """Make a client; nothing is sent yet.
 
         key: the API key, where the service wants one
+
+        Raises InvalidRequest where `url` is no address or `key` cannot be a header.
         """
+        if key and not (key.isascii() and key.isprintable()):
+            raise InvalidRequest("the API key must be printable ASCII", field="key")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=timeout_s)
+        try:
+            address = httpx.URL(url.rstrip("/"))
+        except httpx.InvalidURL as error:
+            raise _no_address(error) from None
+        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,8 +107,8 @@ class Client:
         """Send and return a good answer; raises what the service told of a bad one."""
         try:
             response = await self._http.request(method, path, **body)
-        except httpx.InvalidURL as error:
-            raise InvalidRequest(f"the address is not a URL ({error})", field="url") from None
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise _no_address(error) from None
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise ServiceUnavailable(
@@ -109,6 +117,10 @@ class Client:
         if response.is_success:
             return response
         raise _error(response)
+
+
+def _no_address(error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"the address is not a URL ({error})", field="url")
 
 
 def _pictures(response: httpx.Response, request: GenerateRequest) -> list[Picture]:

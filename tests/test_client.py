@@ -109,6 +109,19 @@ async def test_nobody_listens() -> None:
             await client.generate(GenerateRequest(prompt="a"))
 
 
+@pytest.mark.parametrize("url", ["http://[::1", "http://a:b", "nonsense", ""])
+async def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="the address is not a URL"):
+        await Client(url).models()
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
+def test_a_key_that_no_header_can_have(key: str) -> None:
+    with pytest.raises(InvalidRequest, match="the API key must be") as caught:
+        Client("http://127.0.0.1:9", key=key)
+    assert key not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("response", "expected"),
     [

@@ -103,6 +103,10 @@ def command(
         timeout_s=timeout,
         tell=partial(click.echo, err=True),
     )
+    if url is not None and (model is not None or engine != "auto"):
+        raise InvalidRequest(
+            f"give {url}, or --model and --engine for a service of our own, not both", field="url"
+        )
     flags: list[str] = []
     told: dict[str, Any] = {"notes": notes}
     if url is None:

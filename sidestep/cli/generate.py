@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 @click.argument("prompts", nargs=-1)
 @SEED
 @click.option("--count", type=int, default=1, show_default=True, help="Pictures of each prompt.")
-@click.option("--out", type=click.Path(path_type=Path), default="out", show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default="out", show_default=True
+)
 @click.option("--format", default="png", show_default=True, help="png, jpeg or webp.")
 @click.option("--recipe/--no-recipe", default=True, help="Write the recipe into each file.")
 @click.option(
@@ -83,12 +86,22 @@ def command(
     values = {"seed": seed, "count": count, "format": format}
     requests = [GenerateRequest.parse({"prompt": prompt, **values}) for prompt in prompts]
     generator = load()
+    taken: set[str] = set()
     for request in requests:
         for picture in generator.generate(request, recipe=recipe):
-            name = re.sub(r"\W+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
+            stem = _stem(request.prompt, picture.seed, taken)
             suffix = "jpg" if picture.format == "jpeg" else picture.format
-            path = picture.save(out / f"{name}-{picture.seed}.{suffix}")
+            path = picture.save(out / f"{stem}.{suffix}")
             click.echo(f"{path}  {picture.timings.engine_ms:.1f} ms")
+
+
+def _stem(prompt: str, seed: int, taken: set[str]) -> str:
+    """Name a file after prompt and seed, and numbered where another prompt took that name."""
+    name = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60] or "picture"
+    names = chain([f"{name}-{seed}"], (f"{name}-{seed}-{number}" for number in count(2)))
+    stem = next(free for free in names if free not in taken)
+    taken.add(stem)
+    return stem
 
 
 def _series(

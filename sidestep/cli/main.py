@@ -84,6 +84,9 @@ def main(arguments: list[str] | None = None) -> None:
     except SidestepError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(2 if isinstance(error, USER_ERRORS) else 1)
+    except OSError as error:  # a folder that is not ours to write in, a full disk
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(1)
 
 
 class _Say(logging.Handler):

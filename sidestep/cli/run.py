@@ -119,6 +119,7 @@ def command(**given: Any) -> None:
         from sidestep.pipeline.ledger import Ledger
         from sidestep.pipeline.recipe import Recipe
         from sidestep.pipeline.stages import run_stages
+        from sidestep.pipeline.work import check_judge
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "export") from error
     options = _options(given)
@@ -127,6 +128,8 @@ def command(**given: Any) -> None:
     if given["dry_run"]:
         _describe(options, stages, ledger)
         return
+    if any(stage.name == "evaluate" for stage in stages):
+        check_judge(options)  # now, and not when hours of training are over
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # beside the training, as Ctrl-C
     tell: Callable[[str], None] = partial(click.echo, err=True)
     run_stages(stages, ledger, options.out, tell=tell, command=told_command())
@@ -199,6 +202,11 @@ def _prompts(given: dict[str, Any]) -> tuple[str, ...]:
         )
         click.echo(read, err=True)
         return tuple(read.texts)
+    if given["exclude"] or given["prompts_column"]:
+        raise InvalidRequest(
+            "--exclude and --prompts-column are about --prompts FILE; give that too",
+            field="prompts",
+        )
     try:
         from bench.quality.judge import Reference
     except ImportError as error:

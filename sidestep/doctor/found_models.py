@@ -14,6 +14,7 @@ from sidestep.tokenizer import PromptTokenizer
 
 PLACES = (Path("models"), Path("runs"))
 CERTIFICATE = "certificate.json"
+TEACHER = "teacher"
 
 
 def find_models(places: Sequence[Path] = ()) -> list[Path]:
@@ -59,8 +60,11 @@ def check_model(folder: ModelFolder) -> Iterator[str]:
     Raises InvalidModel naming the first that is not, and EngineMismatch for a plan that was made
     for another machine or model.
     """
-    folder.check()
-    yield f"{len(folder.card.files)} files are those of {CARD}"
+    # Only training reads the teacher, so packages and images leave it out as a whole.
+    left_out = () if (folder.path / TEACHER).exists() else folder.files_under(TEACHER)
+    files = [file for file in folder.card.files if file not in left_out]
+    folder.check(files)
+    yield f"{len(files)} files are those of {CARD}"
     PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
     steps = folder.schedule.timesteps
     yield f"tokenizer and schedule open, at timestep {', '.join(map(str, steps))}"

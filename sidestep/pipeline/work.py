@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +102,12 @@ def evaluate(options: RunOptions, model: Path) -> str:
     closed = f", {quality.closed:.0%} of the way from the start" if quality.closed else ""
     teacher = f", its teacher's {quality.teacher.seen.frechet:.4f}" if quality.teacher else ""
     return f"Fréchet distance {quality.student.seen.frechet:.4f}{teacher}{closed}"
+
+
+def check_judge(options: RunOptions) -> None:
+    """Import what judges; raises BackendUnavailable where its extra is missing."""
+    with _needing("eval"):
+        import_module(f"bench.quality.{'judge' if options.preset == EMOJI else 'extractors'}")
 
 
 def judged(options: RunOptions) -> EvaluateOptions:

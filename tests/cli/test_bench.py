@@ -71,6 +71,8 @@ def test_a_service_that_is_down_is_exit_code_1(tmp_path: Path) -> None:
         (["engine", "--python", "optimum=nowhere"], "it must be PEER=PYTHON"),
         (["engine", "--gate", "fid"], "it must be NAME>=NUMBER"),
         (["http", "ftp://a"], "is not an address"),
+        (["http", "http://127.0.0.1:9", "--model", "nowhere"], "a service of our own, not both"),
+        (["http", "http://127.0.0.1:9", "--engine", "onnx"], "a service of our own, not both"),
         (["http", "--body", "[]"], "it must be a JSON object"),
         (["compare", "a.json", "b.json"], "a.json cannot be read"),
         (["report", "nowhere", "-o", "a.md"], "nowhere is not a folder of reports"),

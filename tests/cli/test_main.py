@@ -107,6 +107,32 @@ def test_a_damaged_model_is_one_line(tiny_model: ModelFolder, tmp_path: Path, da
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_what_cannot_be_written_is_one_line(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    draw = ["generate", "a", "--model", str(tiny_model.path)]
+    for arguments, code in (
+        ([*draw, "--out", "file"], 2),
+        ([*draw, "--out", "file/out"], 1),
+        (["keys", "add", "anna", "--keys", "file/keys.json"], 1),
+    ):
+        done = sidestep(*arguments, cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+        assert "file" in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+def test_prompts_of_one_name_have_a_file_each(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    prompts = ["\N{RED APPLE}", "\N{FIRE ENGINE}", "red apple", "Red apple!"]
+    model = ["--model", tiny_model.path, "--seed", "7"]
+    done = sidestep("generate", *prompts, *model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = ["picture-7.png", "picture-7-2.png", "red-apple-7.png", "red-apple-7-2.png"]
+    for name, prompt in zip(names, prompts, strict=True):
+        recipe = read_recipe((tmp_path / "out" / name).read_bytes())
+        assert recipe is not None
+        assert recipe.prompt == prompt
+
+
 def test_a_picture_is_verified(tiny_model: ModelFolder, tmp_path: Path) -> None:
     data = Generator.load(tiny_model.path)("red apple", seed=7).data
     (tmp_path / "a.png").write_bytes(data)

@@ -14,7 +14,14 @@ from click.testing import CliRunner, Result
 
 from distill.folders import Teacher, write_teacher
 from sidestep.cli.run import command
-from sidestep.errors import InvalidData, InvalidModel, InvalidRequest, InvalidTraining, StageFailed
+from sidestep.errors import (
+    BackendUnavailable,
+    InvalidData,
+    InvalidModel,
+    InvalidRequest,
+    InvalidTraining,
+    StageFailed,
+)
 from sidestep.model_folder import ModelFolder
 
 README = "---\nlicense: creativeml-openrail-m\n---\n# a teacher\n"
@@ -144,6 +151,27 @@ def test_a_preset_of_foreign_weights_needs_a_teacher_and_prompts() -> None:
     refused = run(["--preset", "sd21-base"])
     assert isinstance(refused.exception, InvalidRequest)
     assert "--teacher DIR and --prompts FILE" in str(refused.exception)
+
+
+@pytest.mark.parametrize("flag", ["--exclude", "--prompts-column"])
+def test_what_is_about_a_prompts_file_needs_one(tmp_path: Path, flag: str) -> None:
+    refused = run(["--out", str(tmp_path / "run"), "--dry-run", flag, "caption"])
+    assert isinstance(refused.exception, InvalidRequest)
+    assert "--prompts FILE" in str(refused.exception)
+
+
+def test_what_judges_is_missed_before_anything_starts(
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (coco := tmp_path / "coco" / "pictures").mkdir(parents=True)
+    for name in ("prepared.json", "captions.txt"):
+        (coco.parent / name).write_text("{}")
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    monkeypatch.delitem(sys.modules, "bench.quality.extractors", raising=False)
+    missed = run(flags, "--coco", str(coco.parent))
+    assert isinstance(missed.exception, BackendUnavailable)
+    assert "pip install 'sidestep[eval]'" in str(missed.exception)
+    assert not list((tmp_path / "run").glob("distil-*"))
 
 
 def test_processes_of_torchrun_are_refused(

@@ -52,19 +52,25 @@ def containerfile(helper: Callable[[str], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture
-def started(
-    tmp_path: Path,
-) -> Callable[..., AbstractContextManager[tuple[httpx.Client, subprocess.Popen[str]]]]:
-    """Start a command in a folder, and wait until the service that it is draws."""
+def without_the_checkout(tmp_path: Path) -> Path:
+    """A folder that, first on PYTHONPATH, takes the checkout out of a process's path."""
     customize = tmp_path / "customize"
     customize.mkdir()
     (customize / "sitecustomize.py").write_text(WITHOUT_THE_CHECKOUT, "utf-8")
+    return customize
+
+
+@pytest.fixture
+def started(
+    without_the_checkout: Path,
+) -> Callable[..., AbstractContextManager[tuple[httpx.Client, subprocess.Popen[str]]]]:
+    """Start a command in a folder, and wait until the service that it is draws."""
 
     @contextmanager
     def start(
         command: list[str], cwd: Path, port: int, **environment: str
     ) -> Iterator[tuple[httpx.Client, subprocess.Popen[str]]]:
-        path = os.pathsep.join([str(customize), environment.pop("PYTHONPATH", "")])
+        path = os.pathsep.join([str(without_the_checkout), environment.pop("PYTHONPATH", "")])
         scripts = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         process = subprocess.Popen(
             command,

@@ -94,16 +94,10 @@ def test_the_locks_agree(checkout: Path) -> None:
     }
 
 
-@pytest.mark.slow
-def test_what_is_copied_draws(
-    stages: dict[str, Any],
-    variables: dict[str, str],
-    started: Started,
-    checkout: Path,
-    tmp_path: Path,
-    free_port: Callable[[], int],
-) -> None:
-    app = tmp_path / "app"
+@pytest.fixture(scope="module")
+def app(stages: dict[str, Any], checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The image's /app."""
+    app = tmp_path_factory.mktemp("image") / "app"
     app.mkdir()
     for one in stages["app"].all("COPY"):
         *files, target = one.parts
@@ -117,6 +111,41 @@ def test_what_is_copied_draws(
     assert removed is not None
     for place in map(app.joinpath, removed[1].split()):
         shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ("generate octopus --seed 1 --out out", 0, "octopus-1.png"),
+        ("models check", 0, "the certificate is of these weights"),
+        ("models reload --url http://127.0.0.1:9", 1, "cannot be reached"),
+    ],
+)
+def test_its_commands_need_nothing_of_the_checkout(
+    without_the_checkout: Path, app: Path, tmp_path: Path, command: str, code: int, told: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sidestep", *command.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (without_the_checkout, app)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert told in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_what_is_copied_draws(
+    app: Path,
+    stages: dict[str, Any],
+    variables: dict[str, str],
+    started: Started,
+    tmp_path: Path,
+    free_port: Callable[[], int],
+) -> None:
     port = free_port()
     service = stages["service"]
     python, *command = [*service.last("ENTRYPOINT").parts, *service.last("CMD").parts]

@@ -37,6 +37,15 @@ def test_a_phone_shows_the_whole_picture(visit: Any, width: int) -> None:
     assert visit.page.evaluate(WIDTHS) == [width, width], "a long word does not widen the page"
 
 
+def test_a_picture_wider_than_the_window_is_shown(visit: Any) -> None:
+    visit.page.set_viewport_size({"width": 320, "height": 740})
+    visit.open()
+    visit.page.locator(".show").evaluate("(show) => show.style.setProperty('--width', 512)")
+    box = visit.images.bounding_box()
+    assert box is not None
+    assert box["width"] > 250
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(person: Callable[..., Any], service: str, scheme: str) -> None:
     visit = person(service, color_scheme=scheme)

@@ -20,6 +20,8 @@ from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
+DRAWS = "**/gradio_api/run/draw"
+
 MARKUP = (
     "<script>window.hacked = 1</script>",
     "<img src=x onerror='window.hacked = 1'>",
@@ -147,18 +149,60 @@ def test_the_page_goes_on_when_the_service_comes_back(
 
 def test_a_busy_service_is_asked_again(visit: Any) -> None:
     visit.open()
-    busy = {
-        "code": "busy",
-        "message": "The queue is full. The predicted wait is 0.1 s.",
-        "retry_after_s": 0.1,
-    }
-    told = json.dumps({"data": [{"error": busy}]})
-    visit.page.route(
-        "**/gradio_api/run/draw",
-        lambda route: route.fulfill(status=200, content_type="application/json", body=told),
-    )
+    busy = refused("busy", "The queue is full. The predicted wait is 0.1 s.", 0.1)
+    visit.page.route(DRAWS, lambda route: route.fulfill(json=busy))
     visit.prompt.fill("octopus")
-    expect(visit.error).to_have_text(busy["message"])
-    visit.page.unroute("**/gradio_api/run/draw")
+    expect(visit.error).to_have_text("The queue is full. The predicted wait is 0.1 s.")
+    visit.page.unroute(DRAWS)
     expect(visit.error).to_have_count(0)
     visit.drawn("octopus", "0")
+
+
+def test_a_service_is_not_asked_before_it_said(visit: Any) -> None:
+    visit.page.clock.install()
+    visit.open()
+    asked: list[Any] = []
+    busy = refused("busy", "This address may draw 6 pictures a minute.", 60)
+    visit.page.route(DRAWS, lambda route: asked.append(route.fulfill(json=busy)))
+    visit.prompt.fill("octopus")
+    expect(visit.error).to_be_visible()
+    visit.settle()
+    before = len(asked)
+    visit.page.clock.run_for(50_000)
+    assert len(asked) == before
+    visit.page.unroute(DRAWS)
+    visit.page.clock.run_for(20_000)
+    visit.drawn("octopus", "0")
+
+
+def test_a_call_that_an_older_one_overtook_is_asked_again(visit: Any) -> None:
+    visit.open()
+    told = refused("superseded", "A newer request of the same client replaced this one.")
+    visit.page.route(DRAWS, lambda route: route.fulfill(json=told), times=1)
+    visit.prompt.fill("octopus")
+    assert visit.drawn("octopus", "0") == visit.from_the_api("octopus", "0")
+    expect(visit.error).to_have_count(0)
+
+
+def test_a_proxy_s_refusal_is_told(visit: Any) -> None:
+    visit.open()
+    page = "<html>Forbidden</html>"
+    visit.page.route(
+        DRAWS, lambda route: route.fulfill(status=403, content_type="text/html", body=page)
+    )
+    visit.prompt.fill("octopus")
+    expect(visit.error).to_have_text("The service answered 403.")
+
+
+def test_a_file_is_not_promised_to_be_tried_again(visit: Any) -> None:
+    picture = visit.open()
+    visit.page.route("**/gradio_api/run/read", lambda route: route.abort())
+    file = {"name": "a.png", "mimeType": "image/png", "buffer": picture}
+    visit.page.get_by_label("Open a picture").set_input_files(file)
+    expect(visit.note).to_have_text("The service cannot be reached.")
+
+
+def refused(code: str, message: str, after_s: float | None = None) -> dict[str, Any]:
+    """Write what the page's endpoint answers instead of pictures."""
+    after = {} if after_s is None else {"retry_after_s": after_s}
+    return {"data": [{"error": {"code": code, "message": message, **after}}]}

@@ -151,6 +151,75 @@ def test_the_history_keeps_recipes_and_forgets_them(visit: Any) -> None:
     assert visit.page.evaluate("localStorage.getItem('sidestep.history')") == "[]"
 
 
+def test_the_focus_stays_in_the_history(visit: Any) -> None:
+    visit.open()
+    rows = visit.page.locator(".history li")
+    visit.page.locator(".history summary").click()
+    expect(rows).to_have_count(1)
+    visit.prompt.fill("octopus")
+    expect(rows.locator("bdi")).to_have_text(["octopus", "red apple"])
+    rows.nth(1).get_by_role("button").first.press("Enter")
+    visit.drawn("red apple", "0")
+    expect(rows.locator("bdi")).to_have_text(["red apple", "octopus"])
+    expect(rows.first.get_by_role("button").first).to_be_focused()
+
+
+def test_a_history_of_other_weights_is_told(visit: Any) -> None:
+    visit.open()
+    recipe = {"prompt": "octopus", "seed": "8", "model": "emoji", "weights": "other"}
+    visit.page.evaluate(
+        "(text) => localStorage.setItem('sidestep.history', text)", json.dumps([recipe])
+    )
+    visit.page.reload()
+    visit.page.locator(".history summary").click()
+    visit.page.get_by_role("button", name="octopus seed 8, emoji", exact=True).click()
+    visit.drawn("octopus", "8")
+    expect(visit.note).to_contain_text("The recipe is of emoji with other weights")
+
+
+def test_enter_keeps_no_picture_that_is_about_to_be_replaced(visit: Any) -> None:
+    visit.open()
+    expect(visit.page).to_have_url(re.compile("red\\+apple"))
+    visit.page.locator(".history summary").click()
+    visit.page.route("**/gradio_api/run/draw", lambda route: None)  # no answer
+    visit.page.get_by_role("button", name="Delete all").click()
+    visit.prompt.fill("octopus")
+    visit.prompt.press("Enter")
+    expect(visit.page.locator(".history li")).to_have_count(0)
+
+
+def test_a_link_to_be_copied_by_hand_is_of_what_is_seen(visit: Any) -> None:
+    visit.open()
+    visit.page.evaluate(
+        "() => { Object.defineProperty(navigator, 'clipboard', { value: undefined });"
+        " history.replaceState = () => { throw new Error('too often'); } }"
+    )
+    visit.prompt.fill("octopus")
+    visit.drawn("octopus", "0")
+    visit.button("Copy link").click()
+    link = visit.page.get_by_label("Link to this picture")
+    expect(link).to_have_value(re.compile("prompt=octopus"))
+    expect(link).to_be_focused()
+    visit.prompt.fill("pizza")
+    visit.drawn("pizza", "0")
+    expect(link).to_be_hidden()
+
+
+def test_of_two_files_the_later_is_drawn(visit: Any) -> None:
+    visit.open()
+    held: list[Any] = []
+    reads = "**/gradio_api/run/read"
+    visit.page.route(reads, lambda route: held.append(route), times=1)
+    with visit.page.expect_request(reads):
+        drop(visit, visit.from_the_api("octopus", "8"))
+    drop(visit, visit.from_the_api("pizza", "9"))
+    visit.drawn("pizza", "9")
+    with visit.page.expect_response(reads):
+        held[0].continue_()
+    visit.button("Next seed").click()
+    visit.drawn("pizza", "10")
+
+
 def test_a_damaged_history_is_no_blank_page(visit: Any) -> None:
     visit.open()
     for stored in ("{", "7", "null", '[{"prompt": 7}, null, "x", {}]'):

@@ -9,6 +9,7 @@ export class History {
   #details;
   #onPick;
   #list = [];
+  #rendered = []; // the list as its rows show it
 
   /** Show the history in `details`; `onPick(recipe)` is called for one that is clicked. */
   constructor(details, onPick) {
@@ -44,9 +45,15 @@ export class History {
     this.#render();
   }
 
+  /** Write the rows anew; a focus that is on a recipe's buttons stays there. */
   #render() {
     const list = this.#details.querySelector("ol");
+    const at = [...list.children].findIndex((row) => row.contains(document.activeElement));
+    const button = [...(list.children[at]?.children ?? [])].indexOf(document.activeElement);
+    const now = this.#list.findIndex((recipe) => at >= 0 && same(recipe, this.#rendered[at]));
     list.replaceChildren(...this.#list.map((recipe) => this.#row(recipe)));
+    list.children[now]?.children[button].focus();
+    this.#rendered = this.#list;
     this.#details.querySelector(".size").textContent = this.#list.length || "";
     this.#details.querySelector(".none").hidden = this.#list.length > 0;
     this.#details.querySelector("[data-do=forget]").hidden = this.#list.length === 0;

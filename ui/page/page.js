@@ -27,6 +27,7 @@ class Page {
   #models;
   #wanted = { prompt: "red apple", seed: "0", model: "", count: 1, against: "" };
   #shown = null; // the recipe of the pictures on the screen
+  #answered = null; // what was wanted when they were asked for
   #stage;
   #badge;
   #history;
@@ -36,6 +37,7 @@ class Page {
     (busy) => this.#find("#picture").setAttribute("aria-busy", busy),
   );
   #settling = 0;
+  #reading = null; // the file that was opened last
   #retrying = 0;
   #retryMs = 0; // what was waited last, while the service is out of reach
 
@@ -74,6 +76,7 @@ class Page {
     if (model !== before.model) this.#stage.fit(this.#model(model).image_size);
     this.#choices.show(this.#wanted);
     this.#say("note", "");
+    this.#find(".address").hidden = true; // its link is of another picture
     clearTimeout(this.#settling);
     clearTimeout(this.#retrying);
     this.#newest.edit(edited);
@@ -96,7 +99,7 @@ class Page {
       const text = `${prompt}, seed ${pictures[0].seed}`;
       this.#badge.show(pictures, { edited, sent, received, shown: performance.now() }, text);
     } catch (error) {
-      if (isNewest()) this.#refuse(error);
+      if (isNewest()) this.#refuse(error, edited);
     }
   }
 
@@ -111,19 +114,23 @@ class Page {
     link.hidden = wanted.count > 1;
     link.textContent = `Download ${first.format.toUpperCase()}`;
     link.download = fileName(wanted.prompt, first);
-    this.#settling = setTimeout(() => this.#settle(), SETTLED_MS);
+    this.#answered = wanted;
+    // Who has typed on meanwhile does not stay with it.
+    if (wanted === this.#wanted) this.#settling = setTimeout(() => this.#settle(), SETTLED_MS);
   }
 
-  #refuse(error) {
+  #refuse(error, edited) {
     if (!(error instanceof Refused)) {
       console.error(error);
       error = new Refused("This browser cannot show the answer; its console says why.", "broken");
     }
-    if (error.code === "superseded") return;
+    // Calls may overtake each other on their way: then an older one has replaced the newest.
+    if (error.code === "superseded") return this.#newest.edit(edited);
     this.#stage.age();
-    this.#say("error", error.message);
+    const again = error.code === "unreachable" ? " Trying again until it answers." : "";
+    this.#say("error", error.message + again);
     if (error.retryMs === null) return;
-    this.#retryMs = Math.min(Math.max(error.retryMs, 2 * this.#retryMs), LONGEST_RETRY_MS);
+    this.#retryMs = Math.max(error.retryMs, Math.min(2 * this.#retryMs, LONGEST_RETRY_MS));
     clearTimeout(this.#retrying);
     this.#retrying = setTimeout(() => this.#newest.edit(), this.#retryMs);
   }
@@ -140,6 +147,11 @@ class Page {
     }
   }
 
+  /** Settle the picture of the last edit; one of an earlier edit is about to be replaced. */
+  #settleNewest() {
+    if (this.#answered === this.#wanted) this.#settle();
+  }
+
   /** Show what a link asks for, and say what of it makes no sense. */
   #follow(hash, otherwise = {}) {
     const link = fromLink(hash.slice(1), this.#models);
@@ -150,27 +162,31 @@ class Page {
   }
 
   async #readFile(file) {
+    this.#reading = file;
     try {
       const recipe = await readRecipe(file);
-      this.#restore(recipe);
-      this.#say("note", this.#difference(recipe));
+      if (this.#reading === file) this.#restore(recipe);
     } catch (error) {
+      if (this.#reading !== file) return;
       this.#say("note", error instanceof Refused ? error.message : "The file cannot be read.");
     }
   }
 
   /** Show one picture by its recipe, with the model of the same weights where that is served. */
-  #restore({ prompt, seed, model, weights }) {
+  #restore(recipe) {
+    const { prompt, seed, model, weights } = recipe;
     const same = this.#models.find((one) => one.weights === weights && one.name === model);
     const alike = same ?? this.#models.find((one) => one.weights === weights);
     const known = alike ?? this.#models.find((one) => one.name === model);
     this.#change({ prompt, seed, count: 1, against: "", ...(known && { model: known.name }) });
+    this.#say("note", this.#difference(recipe));
   }
 
+  /** Say why the picture may not be the recipe's; the history has no engine. */
   #difference({ model, weights, engine }) {
     const same = this.#models.find((one) => one.weights === weights);
     if (!same) return `The recipe is of ${model} with other weights, so the picture will differ.`;
-    if (same.engine !== engine)
+    if (engine !== undefined && same.engine !== engine)
       return `The picture was drawn by ${engine}, here it is ${same.engine}: last digits may differ.`;
     return "";
   }
@@ -187,7 +203,8 @@ class Page {
 
   async #copyLink() {
     this.#settle();
-    const { href } = location;
+    // Not the address itself, which the browser may have refused to change.
+    const { href } = new URL(this.#shown ? `#${toLink(this.#shown)}` : location.hash, location);
     const address = this.#find(".address");
     try {
       await navigator.clipboard.writeText(href);
@@ -198,6 +215,7 @@ class Page {
       address.hidden = false;
       const field = address.firstElementChild;
       field.value = href;
+      field.focus();
       field.select();
     }
   }
@@ -236,7 +254,7 @@ class Page {
     const acts = {
       ArrowUp: () => this.#step(1),
       ArrowDown: () => this.#step(-1),
-      Enter: () => (event.shiftKey ? this.#change({ seed: newSeed() }) : this.#settle()),
+      Enter: () => (event.shiftKey ? this.#change({ seed: newSeed() }) : this.#settleNewest()),
     };
     if (!(event.key in acts)) return;
     event.preventDefault();

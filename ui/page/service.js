@@ -1,6 +1,6 @@
 // The page's two endpoints, and every way in which they can fail as one sentence.
 
-const UNREACHABLE = "The service cannot be reached. Trying again until it answers.";
+const UNREACHABLE = "The service cannot be reached.";
 const TIMEOUT_MS = 60_000;
 const RETRY_MS = 500;
 
@@ -25,6 +25,8 @@ export async function call(name, ...data) {
     });
     values = await response.json();
   } catch {
+    // A proxy refuses in HTML; it also answers 5xx for a service that is gone.
+    if (response?.status >= 400 && response.status < 500) throw refusal(response);
     throw new Refused(UNREACHABLE, "unreachable", RETRY_MS);
   }
   if (!response.ok) throw refusal(response, values.error);
@@ -36,7 +38,7 @@ export async function call(name, ...data) {
 
 /** What stands before the page's endpoints refuses too: for its size, its rate or its key. */
 function refusal({ status, headers }, error) {
-  const after = Number(headers.get("Retry-After")) || (status >= 500 ? 1 : 0);
+  const after = Number(headers.get("Retry-After")) || (status >= 500 || status === 429 ? 1 : 0);
   const told = error?.message ?? `the service answered ${status}`;
   const sentence = `${told[0].toUpperCase()}${told.slice(1)}.`;
   return new Refused(sentence, error?.code ?? "failed", after ? 1000 * after : null);

@@ -59,6 +59,18 @@ def test_a_whole_model(emoji: ModelFolder) -> None:
     assert lines[3] == "tensorrt-rtx-sm89-fp16: the plan is of these weights, for sm89"
 
 
+def test_a_model_without_its_teacher_is_whole(emoji: ModelFolder) -> None:
+    """As packages and images have it."""
+    teacher = emoji.path / "teacher"
+    (config := teacher / "unet" / "config.json").rename(emoji.path / "config.json")
+    with pytest.raises(InvalidModel, match=r"teacher/unet/config\.json is missing"):
+        list(check_model(emoji))
+    (emoji.path / "config.json").rename(config)
+    shutil.rmtree(teacher)
+    lines = list(check_model(emoji))
+    assert lines[0] == f"{len(emoji.card.files) - 3} files are those of sidestep.json"
+
+
 @pytest.mark.parametrize("file", ["unet/config.json", "onnx/generator.onnx", CERTIFICATE])
 def test_a_damaged_file_is_named(emoji: ModelFolder, file: str) -> None:
     path = emoji.path / file

@@ -15,6 +15,7 @@ from bench.compare import compare
 from bench.machine import machine, nvidia_smi
 from bench.markdown import report_text
 from bench.page import SECTIONS, page_text, read_reports, write_page
+from bench.peers import thread_counts
 from bench.plots import plot_report, training_curves
 from bench.reports import Report, dump
 from bench.stats import summary
@@ -176,6 +177,14 @@ def test_the_machine_is_described() -> None:
     assert told["cores"] >= 1
     assert told["cpu"]
     assert isinstance(told["gpus"], list)
+
+
+def test_a_containers_share_is_all_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine of 64 cores, of which a container may use the time of four."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr("sidestep.engines.cores.cpu_share", lambda: 4.0)
+    assert machine()["cores"] == 4
+    assert thread_counts() == (1, 2, 4)
 
 
 def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,12 +99,21 @@ def test_compare_tells_faster_from_noise() -> None:
     assert "| no difference shown |" in compare(before, before)
 
 
+def test_compare_tells_of_requests_that_were_refused() -> None:
+    before, after = http_report(10), http_report(5)
+    for row in after.rows:
+        assert isinstance(row, dict)
+        row["requests"] = 800
+    assert "| faster, of 100% and 50% answered |" in compare(before, after)
+
+
 def test_compare_refuses_what_does_not_compare() -> None:
     before = http_report()
     weights = {"name": "a", "weights": "1", "image_size": [8, 8], "method": "x"}
     for other, words in (
         (replace(before, prompts=["octopus"]), "differ in prompts"),
         (replace(before, model=weights), "differ in model"),
+        (replace(before, settings={"body": {"count": 4}}), "differ in bodies"),
         (replace(before, machine={**before.machine, "cpu": "another"}), "differ in machine"),
     ):
         with pytest.raises(InvalidRequest, match=words):
@@ -112,6 +121,9 @@ def test_compare_refuses_what_does_not_compare() -> None:
         assert "They differ in" in compare(before, other, even_if_different=True)
     with pytest.raises(InvalidRequest, match="kind"):
         compare(before, replace(before, kind="engine"))
+    ablations = [replace(before, kind="ablation", rows=[{"question": "", "case": "k2"}])] * 2
+    with pytest.raises(InvalidRequest, match="of kind ablation have no rows to compare"):
+        compare(*ablations)
     with pytest.raises(InvalidRequest, match="no row in common"):
         compare(before, replace(before, rows=[]))
     invalid = replace(before, invalid_because=["wrong pictures"])

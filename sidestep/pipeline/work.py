@@ -173,11 +173,15 @@ def gpu_names() -> list[str]:
 
 
 def card(options: RunOptions, model: Path, measured: Sequence[Path]) -> str:
-    """Write the model card from what the other stages measured."""
-    from sidestep.pipeline.measured import gather
+    """Write the model card from what the other stages measured on this model.
+
+    A file may be left from the one before: no stage measures on COCO without `--coco`.
+    """
+    from sidestep.pipeline.measured import gather, is_of
     from sidestep.pipeline.model_card import write_model_card
 
-    folder = gather(ModelFolder.open(model), *measured)
+    folder = ModelFolder.open(model)
+    folder = gather(folder, *(file for file in measured if file.is_file() and is_of(folder, file)))
     return str(write_model_card(folder, teacher=None if options.preset == EMOJI else False))
 
 

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from bench.quality.coco import PREPARED, TEXTS
 from distill.folders import teacher_hash
 from distill.presets import PRESETS
 from sidestep.errors import InvalidModel
@@ -115,10 +116,12 @@ class Recipe:
                 outputs=partial(_hash, self.out / QUALITY),
                 work=partial(work.evaluate, options, self.model),
             )
+        assert options.coco is not None
+        reference = [options.coco / name for name in (PREPARED, TEXTS)]
         return Stage(
             "evaluate",
             f"the paper's protocol on {options.coco}",
-            inputs=lambda: [self._compiled(), options.coco],
+            inputs=lambda: [self._compiled(), options.coco, *map(_hash, reference)],
             outputs=partial(_hash, self.out / COCO),
             work=partial(work.evaluate_coco, options, self.model),
         )

@@ -132,7 +132,12 @@ def evaluate_coco(options: RunOptions, model: Path) -> str:
 
     assert options.coco is not None
     coco = CocoOptions(
-        model, options.coco, options.out / "coco", preset=options.preset, command=told_command()
+        model,
+        options.coco,
+        options.out / "coco",
+        preset=options.preset,
+        command=told_command(),
+        apart=True,  # the run's model may be another one next time
     )
     evaluate_coco(coco, lambda: (Inception(device=options.device), OpenClip(device=options.device)))
     return f"in {coco.out / 'paper.md'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from bench.quality.paper import features_of, score
 from bench.quality.paper_report import CocoOptions, evaluate_coco
 from bench.quality.picture_files import batches, list_pictures
 from bench.quality.published import TABLE_3, tables_1_and_2
-from sidestep.errors import BackendUnavailable, InvalidData
+from sidestep.errors import BackendUnavailable, InvalidData, InvalidRequest
 
 CLIP = {
     "embed_dim": 16,
@@ -132,6 +133,12 @@ def test_coco_is_drawn_scored_and_set_beside_the_paper(
     before = eyes.seen
     assert evaluate_coco(options, lambda: (eyes, eyes)) is not None
     assert eyes.seen == before  # nothing was drawn or seen again
+    with pytest.raises(InvalidRequest, match="another series"):
+        evaluate_coco(replace(options, engine="fake"), lambda: (eyes, eyes))
+    for number, engine in enumerate(("onnx", "fake"), 2):  # as in a run, whose engine may change
+        own = replace(options, engine=engine, apart=True)
+        assert evaluate_coco(own, lambda: (eyes, eyes)) is not None
+        assert len(list((tmp_path / "out").glob("pictures*"))) == number
 
 
 def test_other_processes_draw_and_do_not_score(

@@ -11,6 +11,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,6 +22,7 @@ from bench.quality.paper import features_of, score
 from bench.quality.paper_report import CocoOptions, evaluate_coco
 from bench.quality.picture_files import batches, list_pictures
 from bench.quality.published import TABLE_3, tables_1_and_2
+from sidestep.cli.evaluate_coco import command
 from sidestep.errors import BackendUnavailable, InvalidData, InvalidRequest
 
 CLIP = {
@@ -192,7 +194,22 @@ def test_open_clip_sees_and_reads(clip_weights: tuple[str, Path]) -> None:
     assert (seen.shape, read.shape) == ((3, 16), (2, 16))
     for rows in (seen, read):
         assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
-    assert clip.identity == "open_clip:tiny-clip:weights.pt"
+    assert clip.identity.startswith("open_clip:tiny-clip:weights.pt:")
+
+
+def test_other_weights_in_a_file_of_the_same_name_are_seen_anew(
+    clip_weights: tuple[str, Path], real: Path, tmp_path: Path
+) -> None:
+    """open_clip's weights are all called open_clip_pytorch_model.bin."""
+    name, weights = clip_weights
+    torch.manual_seed(1)
+    torch.save(open_clip.create_model(name).state_dict(), tmp_path / weights.name)
+    files = list_pictures(real)
+    first, other = (
+        features_of(files, OpenClip(name, str(path)), batch=12)
+        for path in (weights, tmp_path / weights.name)
+    )
+    assert not np.allclose(first, other)
 
 
 def test_unknown_names_of_open_clip_are_told_with_known_ones(
@@ -245,6 +262,9 @@ def test_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not (tmp_path / "harmed").exists()
 
 
-def test_a_missing_hpsv2_is_told_with_its_command() -> None:
+def test_a_missing_hpsv2_is_told_with_its_command(built_model: Path, tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="pip install hpsv2"):
         hps([], [])
+    asked = [str(built_model), "--hps", "--coco", str(tmp_path), "--out", str(tmp_path / "out")]
+    refused = CliRunner().invoke(command, asked)  # before anything is read or drawn
+    assert isinstance(refused.exception, BackendUnavailable)

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidestep.errors import BackendUnavailable, CertificateFailed
+from sidestep.errors import BackendUnavailable, BenchmarkFailed, CertificateFailed
 from sidestep.files import sha256, write_json
 from sidestep.model_folder import ModelFolder, write_card
 from sidestep.pipeline.options import (
@@ -144,7 +144,10 @@ def evaluate_coco(options: RunOptions, model: Path) -> str:
 
 
 def bench(options: RunOptions, model: Path, out: Path) -> str:
-    """Time the engine that serving chooses, from prompts to pixels."""
+    """Time the engine that serving chooses, from prompts to pixels.
+
+    Raises BenchmarkFailed where it dies meanwhile; what was measured until then is in `out`.
+    """
     from bench.contender import Entry
     from bench.engine import Plan, measure
 
@@ -156,6 +159,8 @@ def bench(options: RunOptions, model: Path, out: Path) -> str:
     )
     report = measure(ModelFolder.open(model), [Entry("engine:auto")], plan)
     report.write(out)
+    if report.failed:
+        raise BenchmarkFailed(report.failed)
     row = report.rows[0]
     median = row["latency_ms"]["p50"]
     told = f"{median['value']:.1f} ms a picture" if median else "too slow for a median in this time"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +56,8 @@ def command(
 ) -> None:
     """Draw COUNT pictures of each prompt; picture i has seed SEED + i.
 
-    Files are named after prompt and seed. `sidestep verify` draws one again from its recipe.
+    Files are named after prompt and seed, and numbered where prompts look alike. `sidestep verify`
+    draws one again from its recipe.
 
     A series is numbered instead, and the same command goes on where it stopped. On every GPU:
 
@@ -83,12 +84,26 @@ def command(
     values = {"seed": seed, "count": count, "format": format}
     requests = [GenerateRequest.parse({"prompt": prompt, **values}) for prompt in prompts]
     generator = load()
-    for request in requests:
+    names = file_names([request.prompt for request in requests])
+    for request, name in zip(requests, names, strict=True):
         for picture in generator.generate(request, recipe=recipe):
-            name = re.sub(r"\W+", "-", request.prompt.lower()).strip("-")[:60] or "picture"
             suffix = "jpg" if picture.format == "jpeg" else picture.format
             path = picture.save(out / f"{name}-{picture.seed}.{suffix}")
             click.echo(f"{path}  {picture.timings.engine_ms:.1f} ms")
+
+
+def file_names(prompts: Sequence[str]) -> list[str]:
+    """Name files after prompts, with a number where different ones would have the same name."""
+    names: list[str] = []
+    alike: dict[str, list[str]] = {}
+    for prompt in prompts:
+        name = re.sub(r"\W+", "-", prompt.lower()).strip("-")[:60] or "picture"
+        others = alike.setdefault(name, [])
+        if prompt not in others:
+            others.append(prompt)
+        number = others.index(prompt) + 1
+        names.append(name if number == 1 else f"{name}--{number}")  # no prompt gives two hyphens
+    return names
 
 
 def _series(

@@ -6,6 +6,7 @@ import json
 import operator
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +76,22 @@ def gate_faults(folder: ModelFolder, gates: Sequence[str]) -> list[str]:
     """
     faults = []
     for gate in gates:
-        found = re.fullmatch(r"\s*(\w+)\s*(>=|<=)\s*([-+.\de]+)\s*", gate)
-        if not found:
-            raise InvalidRequest(
-                f"gate is {gate!r}; it must be NAME>=NUMBER or NAME<=NUMBER", field="gate"
-            )
-        name, relation, bound = found.groups()
+        name, relation, bound = _read_gate(gate)
         measured = folder.card.quality.get(name)
         if not isinstance(measured, int | float):
             faults.append(f"quality gate {gate}: {name} was not measured on this model")
-        elif not _COMPARE[relation](measured, float(bound)):
+        elif not _COMPARE[relation](measured, bound):
             faults.append(f"quality gate {gate}: {name} is {measured:g}")
     return faults
+
+
+def _read_gate(gate: str) -> tuple[str, str, float]:
+    """Part a gate into name, relation and bound."""
+    found = re.fullmatch(r"\s*(\w+)\s*(>=|<=)\s*([-+.\de]+)\s*", gate)
+    with suppress(ValueError):  # such as 0.8.1
+        if found:
+            return found[1], found[2], float(found[3])
+    raise InvalidRequest(f"gate is {gate!r}; it must be NAME>=NUMBER or NAME<=NUMBER", field="gate")
 
 
 def _targets_here(compiler: str) -> tuple[str, ...]:

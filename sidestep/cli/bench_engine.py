@@ -126,7 +126,7 @@ def _batches(text: str) -> tuple[int, ...]:
         raise InvalidRequest(
             f"batches are {text!r}; they must be sizes of 1 to 256, such as 1,2,4", field="batches"
         )
-    return sizes
+    return tuple(dict.fromkeys(sizes))  # a second turn of one size would be compared with the first
 
 
 def _pair(text: str) -> tuple[str, str]:

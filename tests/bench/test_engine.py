@@ -205,8 +205,9 @@ def test_gates_read_the_cards_figures(tiny_model: ModelFolder) -> None:
         "quality gate recognised>=0.9: recognised is 0.8"
     ]
     assert "was not measured" in gate_faults(tiny_model, ["fid<=20"])[0]
-    with pytest.raises(InvalidRequest, match="NAME>=NUMBER"):
-        gate_faults(tiny_model, ["recognised=1"])
+    for unreadable in ("recognised=1", "recognised>=0.8.1", "recognised>=."):
+        with pytest.raises(InvalidRequest, match="NAME>=NUMBER"):
+            gate_faults(tiny_model, [unreadable])
 
 
 def task_of(folder: ModelFolder, prompts: Sequence[str] = ("red apple",)) -> Task:

@@ -76,10 +76,11 @@ def command(
     options = EvaluateOptions(images, engine, teacher, guidance, held_out, judge)
     real = None
     if data is not None:
-        from bench.quality.judge_data import label
+        from bench.quality.judge import Reference
+        from bench.quality.judge_data import in_order_of, label
         from distill.emoji_data import load
 
-        real = label(load(data)).pictures
+        real = in_order_of(Reference.load(judge), label(load(data)))
     quality = evaluate(model, store, options)
     told = " ".join(["sidestep", *sys.argv[1:]])
     path = write_report(quality, out, command=told, real=real)

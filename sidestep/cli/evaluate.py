@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -71,6 +70,7 @@ def command(
     try:
         from bench.quality.evaluate import EvaluateOptions, evaluate
         from bench.quality.report import write_report
+        from bench.reports import told_command
     except ImportError as error:
         raise BackendUnavailable(error.name or "open_clip", "eval") from error
     options = EvaluateOptions(images, engine, teacher, guidance, held_out, judge)
@@ -82,6 +82,5 @@ def command(
 
         real = in_order_of(Reference.load(judge), label(load(data)))
     quality = evaluate(model, store, options)
-    told = " ".join(["sidestep", *sys.argv[1:]])
-    path = write_report(quality, out, command=told, real=real)
+    path = write_report(quality, out, command=told_command(), real=real)
     click.echo(path.read_text(encoding="utf-8"))

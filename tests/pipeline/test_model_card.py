@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,23 @@ def test_an_ablation_goes_with_the_model(tiny_model: ModelFolder, tmp_path: Path
 
 
 def test_an_unmeasured_model_claims_nothing(tiny_model: ModelFolder) -> None:
+    killed = tiny_model.path / ".export-x" / "onnx-fp16"
+    shutil.copytree(tiny_model.path / "onnx", killed)
     text = write_model_card(tiny_model).read_text()
+    assert "onnx-fp16" not in text
     for heading in ("## Quality", "## Latency", "## Ablation"):
         assert heading not in text
     assert "## Engines" in text  # its certificate is there
     assert "its folder does not name one" in text
     assert " ".join(LIMITS.split()) in " ".join(text.split())
+
+
+@pytest.mark.filterwarnings("ignore::sidestep.tokenizer.PromptCut")  # the tiny model reads little
+def test_an_imported_model_names_no_examples(tiny_model: ModelFolder) -> None:
+    folder = write_card(tiny_model.path, replace(tiny_model.card, examples=()))
+    text = write_model_card(folder, teacher=False).read_text()
+    assert "Seed 0, from left: red apple, octopus" in text
+    assert ModelFolder.open(folder.path).card.examples == ()
 
 
 def test_the_grid_has_a_row_for_each_that_draws(tiny_model: ModelFolder, tmp_path: Path) -> None:

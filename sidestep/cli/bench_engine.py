@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def _batches(text: str) -> tuple[int, ...]:
 
 def _pair(text: str) -> tuple[str, str]:
     peer, equals, python = text.partition("=")
-    if not equals or not Path(python).is_file():
+    if not equals or shutil.which(python) is None:
         raise InvalidRequest(
             f"python is {text!r}; it must be PEER=PYTHON, such as optimum=.venv-optimum/bin/python",
             field="python",

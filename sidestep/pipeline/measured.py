@@ -62,7 +62,8 @@ def is_of(folder: ModelFolder, file: Path) -> bool:
     An ablation is of other students, and names no weights.
     """
     told = _read(file)
-    weights = told.get("weights") or (told.get("model") or {}).get("weights")
+    model = told.get("model")  # a report's; elsewhere its name
+    weights = model.get("weights") if isinstance(model, dict) else told.get("weights")
     if weights in (None, folder.card.weights):
         return True
     with suppress(InvalidModel):  # where there is no small decoder

@@ -29,7 +29,7 @@ from export.run import export_model
 from sidestep.errors import InvalidRequest
 from sidestep.generator import Generator
 from sidestep.images import decode
-from sidestep.model_folder import ModelFolder
+from sidestep.model_folder import CARD, ModelFolder
 from sidestep.noise import latent_noise
 
 IMAGES_SEEN, BATCH, KAPPA = 3840, 32, 1.5
@@ -116,21 +116,36 @@ def train(
     """Distil the named cases into `out/NAME`; what is finished is left alone. The models' folders.
 
     real_images: a folder of pictures or of `sidestep data emoji`, for the adversarial cases
-    Raises InvalidRequest where they need it, and what `distil_folder` raises.
+    Raises InvalidRequest where they need it, or where a finished model was distilled from other
+    images, and what `distil_folder` raises.
     """
     if real_images is None and (lacking := [n for n in names if CASES[n].adversarial]):
         raise InvalidRequest(
             f"the cases {', '.join(lacking)} need --real-images DIR; give it, or leave them out",
             field="cases",
         )
-    models = {}
+    recipes = {name: CASES[name].options(images, real_images) for name in names}
+    models = {name: out / name / "model" for name in names}
+    finished = [name for name, model in models.items() if (model / CARD).is_file()]
+    for name in finished:
+        _check_finished(models[name], recipes[name], len(prompts))
     for name in names:
-        model = out / name / "model"
-        if not (model / "sidestep.json").is_file():
-            options = CASES[name].options(images, real_images)
-            distil_folder(teacher, prompts, out / name, options, name=name)
-        models[name] = model
+        if name not in finished:
+            distil_folder(teacher, prompts, out / name, recipes[name], name=name)
     return models
+
+
+def _check_finished(model: Path, options: DistillOptions, prompts: int) -> None:
+    """Raise InvalidRequest where a finished model saw more or fewer images, or other prompts."""
+    recipe = ModelFolder.open(model).card.recipe
+    asked = {"images_seen": options.batch * options.iterations, "prompts": prompts}
+    for name, wanted in asked.items():
+        if (found := recipe.get(name)) != wanted:
+            raise InvalidRequest(
+                f"{model} was distilled with {name} {found}, not {wanted}; choose another --runs, "
+                "or delete it",
+                field="runs",
+            )
 
 
 def judge(models: Mapping[str, Path], store: Path, options: EvaluateOptions) -> dict[str, Quality]:

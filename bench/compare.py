@@ -10,17 +10,24 @@ from bench.reports import Report
 from bench.stats import Estimate, ratio_estimate, ratio_of_rounds_estimate
 from sidestep.errors import InvalidRequest
 
+TIMED = ("engine", "http")  # the kinds whose rows keep every time
+
 
 def compare(before: Report, after: Report, *, even_if_different: bool = False) -> str:
     """Write how many times as long each row of `after` takes as the same row of `before`.
 
     Rows are the same if their engine and batch size, or their loop and rate, are. Where each
     report has one engine, the engines may differ.
-    Raises InvalidRequest for reports of different kinds, models or prompts, unless it is asked
-    for, and for reports that share no row.
+    Raises InvalidRequest for reports of different models, prompts, bodies or machines, unless it is
+    asked for, and for reports of different kinds, or that share no row.
     """
     if before.kind != after.kind:
         raise InvalidRequest(f"a report of kind {before.kind} is none of {after.kind}")
+    if before.kind not in TIMED:
+        raise InvalidRequest(
+            f"reports of kind {before.kind} have no rows to compare, only those of "
+            f"{' and '.join(TIMED)}"
+        )
     different = _differences(before, after)
     if different and not even_if_different:
         raise InvalidRequest(
@@ -44,6 +51,8 @@ def _differences(before: Report, after: Report) -> list[str]:
         found.append("model")
     if list(before.prompts) != list(after.prompts) or list(before.seeds) != list(after.seeds):
         found.append("prompts")
+    if before.settings.get("body") != after.settings.get("body"):
+        found.append("bodies")
     if before.machine["cpu"] != after.machine["cpu"] or _gpus(before) != _gpus(after):
         found.append("machine")
     return found
@@ -83,7 +92,16 @@ def _compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     else:
         ratio = ratio_estimate(second["samples_ms"], first["samples_ms"])
     medians = [estimate(row["latency_ms"]["p50"]) for row in (first, second)]
-    return [*medians, estimate(ratio.told() if ratio else None), _verdict(ratio)]
+    told = estimate(ratio.told() if ratio else None)
+    return [*medians, told, _verdict(ratio) + _answered(first, second)]
+
+
+def _answered(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Tell of requests that were refused or failed, since times are those of the others."""
+    if "requests" not in first:
+        return ""
+    shares = [row["latency_ms"]["n"] / max(1, row["requests"]) for row in (first, second)]
+    return "" if min(shares) == 1 else f", of {shares[0]:.0%} and {shares[1]:.0%} answered"
 
 
 def _verdict(ratio: Estimate | None) -> str:

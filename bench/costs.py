@@ -16,12 +16,13 @@ from typing import Any
 from bench.machine import gpus
 from sidestep.model_folder import ModelFolder
 
-CPU_ONLY = ("onnx-cpu", "openvino")
-
 
 def device_of(contender: str) -> str:
-    """Tell where a contender of this name computes: "cuda", unless it cannot or there is none."""
-    return "cuda" if gpus() and not contender.startswith(CPU_ONLY) else "cpu"
+    """Tell where a contender of this name computes; a peer in PyTorch on a GPU if there is one."""
+    words = contender.split("-")
+    if "cpu" in words or words[0] in ("openvino", "optimum"):  # optimum, as `bench.peers` opens it
+        return "cpu"
+    return "cuda" if "cuda" in words or words[0] == "tensorrt" or gpus() else "cpu"
 
 
 def costs(folder: ModelFolder, precision: str, device: str, *, seconds: float) -> dict[str, Any]:

@@ -80,7 +80,7 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
     return Report(
         kind="http",
         rows=rows,
-        prompts=list(plan.prompts),
+        prompts=[str(plan.body["prompt"])] if "prompt" in plan.body else list(plan.prompts),
         settings={"path": target.path, "body": plan.body, **_settings(plan)},
         figures=_figures(found, plan),
         failed=failed,
@@ -204,11 +204,14 @@ def _settings(plan: Plan) -> dict[str, Any]:
 
 
 def _figures(found: Sweep, plan: Plan) -> dict[str, Any]:
-    late = [percentile(trial.run.lateness_ms, 99) for trial in found.trials if trial.kept]
+    # A rate above the smallest one that was missed has no part in the answer.
+    decisive = [trial for trial in found.trials if trial.per_second <= found.missed]
+    late = [percentile(trial.run.lateness_ms, 99) for trial in decisive]
+    searched = plan.rate is None and bool(found.trials)
     return {
         "slo": str(plan.promise),
-        "largest_rate_kept": _figure(found.kept) if plan.rate is None else None,
-        "smallest_rate_missed": _figure(found.missed) if plan.rate is None else None,
+        "largest_rate_kept": _figure(found.kept) if searched else None,
+        "smallest_rate_missed": _figure(found.missed) if searched else None,
         "generator_late": bool(late) and max(late) > LATE_MS,
     }
 

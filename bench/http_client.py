@@ -45,9 +45,9 @@ class Target:
         return cls(parts.hostname, port or (443 if secure else 80), asked + query, secure)
 
     @property
-    def origin(self) -> str:
-        """Scheme, host and port."""
-        return f"http{'s' if self.secure else ''}://{self.host}:{self.port}"
+    def authority(self) -> str:
+        """Host and port, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass
@@ -91,7 +91,7 @@ class HttpCaller:
 
     def _request(self, body: bytes) -> bytes:
         headers = {
-            "Host": f"{self.target.host}:{self.target.port}",
+            "Host": self.target.authority,
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
             **self.headers,

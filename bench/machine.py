@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sidestep import __version__
+from sidestep.engines.cores import count_cores
 
 PACKAGES = (
     *("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "diffusers", "transformers"),
@@ -42,8 +43,8 @@ def machine() -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Count the CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the CPU cores that this process may use, at most its container's share of time."""
+    return count_cores() if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def load_average() -> float | None:

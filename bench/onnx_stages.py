@@ -17,7 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx.utils import Extractor
 
-from bench.machine import cores
+from sidestep.engines.cores import count_cores
 from sidestep.engines.onnx_runtime import LARGE_PX, MOST_THREADS, open_session
 from sidestep.errors import InvalidModel
 from sidestep.model_folder import ONNX, ModelFolder
@@ -38,7 +38,7 @@ class OnnxStages:
             "decoder": ([*shaped_by, latents], ["pixels"]),
         }
         large = folder.card.image_size[0] > LARGE_PX
-        threads = cores() if large else min(cores(), MOST_THREADS)
+        threads = count_cores() if large else min(count_cores(), MOST_THREADS)
         extractor = Extractor(model)
         self._sessions = {}
         with tempfile.TemporaryDirectory() as temporary:

@@ -6,7 +6,6 @@ no progress bar, and are given the same latents, so that they draw the same pict
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 import warnings
@@ -17,14 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.machine import cores
+
 if TYPE_CHECKING:
     from bench.worker import Drawer
 
 
 def thread_counts() -> tuple[int, ...]:
     """Return the CPU thread counts that a peer may be best at: one, half of the cores, all."""
-    cores = os.cpu_count() or 1
-    return tuple(sorted({1, max(1, cores // 2), cores}))
+    most = cores()
+    return tuple(sorted({1, max(1, most // 2), most}))
 
 
 class _Pipeline:

@@ -118,10 +118,11 @@ async def overhead(setting: Setting) -> None:
 
 async def saturation(setting: Setting) -> None:
     """Let many callers ask without a pause."""
-    callers = -(-4 * setting.engine.best_batch * setting.engine.workers // setting.count)
+    calls = 4 * setting.engine.best_batch * setting.engine.workers
+    callers = max(-(-calls // setting.count), 4)
     async with setting.caller() as caller:
         with Costs(setting.service) as costs:
-            run = await closed_loop(caller.ask, callers=max(callers, 4), seconds=setting.seconds)
+            run = await closed_loop(caller.ask, callers=callers, seconds=setting.seconds)
     tell(f"{callers} callers", run)
     print(f"  {costs.of(run)}")
     reached = len(run.good) / run.seconds / setting.capacity
@@ -196,7 +197,7 @@ async def soak(setting: Setting) -> None:
     answers = Counter[str]()
     async with setting.caller() as caller:
         while answers.total() < setting.requests:
-            tenth = setting.requests // 10
+            tenth = -(-setting.requests // 10)
             run = await closed_loop(caller.ask, callers=32, seconds=3600, count=tenth)
             answers.update(run.codes)
             held = f"{setting.service.memory_mib():.1f} MiB"

@@ -6,10 +6,10 @@ import math
 import shutil
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from export.options import ExportOptions
-from sidestep.errors import NotEnoughRoom
+from sidestep.errors import InvalidModel, NotEnoughRoom
 from sidestep.memory import available_memory
 from sidestep.model_folder import ModelFolder
 
@@ -22,7 +22,10 @@ PICTURE = 6_000  # bytes for each pixel of a picture while it is decoded, in fp3
 
 
 def check_room(folder: ModelFolder, options: ExportOptions) -> None:
-    """Raise NotEnoughRoom, naming what is needed and what is free."""
+    """Raise NotEnoughRoom, naming what is needed and what is free.
+
+    Raises InvalidModel for weights that cannot be read.
+    """
     parameters = sum(_parameters(folder.path / file) for file in folder.weight_files)
     height, width = folder.card.image_size
     memory = BASE + int(4 * COPIES * parameters) + PICTURE * height * width
@@ -42,9 +45,12 @@ def check_room(folder: ModelFolder, options: ExportOptions) -> None:
 
 
 def _parameters(file: Path) -> int:
-    with safe_open(file, framework="np") as tensors:
-        names = tensors.keys()
-        return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+    try:
+        with safe_open(file, framework="np") as tensors:
+            names = tensors.keys()
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError) as error:
+        raise InvalidModel(f"{file} cannot be read ({error}); copy the model again") from error
 
 
 def _gib(count: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,10 +57,10 @@ def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> C
         out.mkdir(parents=True)
         certificate, shares = export(module, Job(folder, options, reference, out, stages))
         write_certificate(out / "certificate.json", certificate)
-        _install(out, folder.path / place)
-        if not options.is_plan:  # plans are bound by manifests of their own
-            is_default = options == replace(ExportOptions(), share=options.share)
-            _list(folder, shares if is_default else None)
+        with _installed(out, folder.path / place):
+            if not options.is_plan:  # plans are bound by manifests of their own
+                is_default = options.folder == ExportOptions().folder
+                _list(folder, shares if is_default else None)
         stages.set_description("done")
         stages.update()
     return certificate
@@ -88,9 +89,19 @@ def _list(folder: ModelFolder, shares: list[str] | None) -> None:
     write_card(folder.path, card)
 
 
-def _install(new: Path, place: Path) -> None:
-    """Put a finished folder in its place, where an older one may stand."""
+@contextmanager
+def _installed(new: Path, place: Path) -> Iterator[None]:
+    """Put a finished folder in its place; if the block fails, an older one is back there."""
     place.parent.mkdir(exist_ok=True)
+    older = new.with_name(f"{new.name}.old")
     if place.exists():
-        place.rename(new.with_name(f"{new.name}.old"))
-    new.rename(place)
+        place.rename(older)
+    try:
+        new.rename(place)
+        yield
+    except BaseException:  # Ctrl-C or SIGTERM too, while a large model's files are hashed
+        if place.exists():
+            place.rename(new)
+        if older.exists():
+            older.rename(place)
+        raise

@@ -2,7 +2,8 @@
 
 OUT/pictures/000000.png, …   all pictures, the largest square of the centre, 256 pixels a side
 OUT/captions.txt             30,000 captions, of as many pictures, drawn once for ever
-OUT/prepared.json            where they are from
+OUT/begun.json               whose captions' pictures they are
+OUT/prepared.json            the same, and how many, when all is done
 
 Prompt i is drawn with seed i, so that a caption has one seed whoever draws it.
 """
@@ -24,6 +25,7 @@ from sidestep.files import atomic_path, sha256, write_bytes, write_json
 SIZE_PX = 256
 CAPTIONS = 30_000
 PICTURES, TEXTS, PREPARED = "pictures", "captions.txt", "prepared.json"
+BEGUN = "begun.json"
 _DRAW_SEED = 2014
 
 
@@ -31,8 +33,8 @@ def prepare(captions: Path, images: Path, out: Path, *, count: int = CAPTIONS) -
     """Crop all pictures that the captions are of, and choose `count` captions; returns `out`.
 
     captions: `captions_val2014.json`; images: the folder `val2014`. What is there is kept, so that
-    the same command goes on. Raises InvalidData for a missing or damaged file, or for captions of
-    other pictures.
+    the same command goes on. Raises InvalidData for a missing or damaged file, for captions of
+    other pictures, or for an `out` that was begun with other captions.
     """
     files, texts = read_captions(captions)
     if absent := [name for name in files.values() if not (images / name).is_file()]:
@@ -44,6 +46,8 @@ def prepare(captions: Path, images: Path, out: Path, *, count: int = CAPTIONS) -
         raise InvalidData(
             f"{captions} has captions of {len(texts):,} pictures; --count {count:,} is too many"
         )
+    source = {"format": 1, "captions": sha256(captions)}
+    _claim(out, source)
     order = sorted(files)
     jobs = [(images / files[key], out / PICTURES / f"{n:06d}.png") for n, key in enumerate(order)]
     with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without the interpreter's lock
@@ -52,8 +56,7 @@ def prepare(captions: Path, images: Path, out: Path, *, count: int = CAPTIONS) -
             pass
     chosen = draw_captions(texts, count)
     write_bytes(out / TEXTS, ("\n".join(chosen) + "\n").encode())
-    told = {"format": 1, "captions": sha256(captions), "pictures": len(jobs), "prompts": count}
-    write_json(out / PREPARED, told)
+    write_json(out / PREPARED, {**source, "pictures": len(jobs), "prompts": count})
     return out
 
 
@@ -99,6 +102,20 @@ def crop(image: Image.Image, size_px: int = SIZE_PX) -> Image.Image:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.convert("RGB").crop((left, top, left + side, top + side))
     return square.resize((size_px, size_px), Image.Resampling.LANCZOS)
+
+
+def _claim(out: Path, source: dict[str, Any]) -> None:
+    """Write down whose pictures will be numbered in `out`, or compare with what is told there."""
+    for file in filter(Path.is_file, (out / BEGUN, out / PREPARED)):
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InvalidData(f"{file} cannot be read ({error}); choose another --out") from error
+        if not isinstance(found, dict) or found.get("captions") != source["captions"]:
+            raise InvalidData(
+                f"{out} holds pictures of other captions; choose another --out, or delete it"
+            )
+    write_json(out / BEGUN, source)
 
 
 def _crop_file(source: Path, target: Path) -> None:

@@ -104,10 +104,15 @@ class Quality:
 
     @property
     def closed(self) -> float | None:
-        """The share of the distance from start to teacher that the distillation closed."""
+        """The share of the distance from start to teacher that the distillation closed.
+
+        None where one of them did not draw, or the teacher came no nearer than the start.
+        """
         if self.start is None or self.teacher is None:
             return None
         start, end = self.start.seen.frechet, self.teacher.seen.frechet
+        if end >= start:
+            return None
         return (start - self.student.seen.frechet) / (start - end)
 
     def as_dict(self) -> dict[str, Any]:
@@ -148,7 +153,9 @@ def evaluate(
         start = hearing.hear(*_start(folder, generator))[0]
     if options.teacher:
         many = ManyStepTeacher(folder.path)
-        guidance = options.guidance or hearing.best_guidance(many)
+        guidance = options.guidance
+        if guidance is None:
+            guidance = hearing.best_guidance(many)
         teacher, shown["teacher"], _ = hearing.hear(*_teacher(many, guidance))
     return Quality(
         model=folder.card.name,

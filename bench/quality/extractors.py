@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sidestep.errors import BackendUnavailable, InvalidData
+from sidestep.files import sha256
 
 try:
     import open_clip
@@ -54,7 +55,7 @@ class Inception:
                 f"the file of {URL_INCEPTION_V3}"
             ) from error
         self._network, self._device = network.to(device), device
-        self.identity = f"inception:{Path(path).name}"
+        self.identity = f"inception:{_told_file(path)}"
 
     @torch.inference_mode()
     def see(self, pictures: NDArray[np.uint8]) -> Features:
@@ -93,7 +94,8 @@ class OpenClip:
             raise InvalidData(f"{weights} is not of {model} ({str(error)[:200]})") from error
         self._network.eval()
         self._tokenize, self._device = open_clip.get_tokenizer(model), device
-        self.identity = f"open_clip:{model}:{Path(weights).name}"
+        named = weights if weights in tags else _told_file(Path(weights))
+        self.identity = f"open_clip:{model}:{named}"
 
     @torch.inference_mode()
     def see(self, pictures: NDArray[np.uint8]) -> Features:
@@ -108,20 +110,31 @@ class OpenClip:
         return _numbers(self._network.encode_text(tokens, normalize=True))
 
 
+def load_hpsv2() -> Any:
+    """Import hpsv2; raises BackendUnavailable where it is not installed."""
+    try:
+        import hpsv2
+    except ImportError as error:
+        raise BackendUnavailable("hpsv2") from error
+    return hpsv2
+
+
 def hps(files: Sequence[Path], prompts: Sequence[str], *, version: str = "v2.0") -> float:
     """Mean Human Preference Score of pictures for their prompts, in hundredths, as published.
 
     Raises BackendUnavailable where hpsv2 is not installed; it downloads its weights itself.
     """
-    try:
-        import hpsv2
-    except ImportError as error:
-        raise BackendUnavailable("hpsv2") from error
+    hpsv2 = load_hpsv2()
     scores = [
         float(hpsv2.score(str(file), prompt, hps_version=version)[0])
         for file, prompt in zip(files, prompts, strict=True)
     ]
     return 100 * float(np.mean(scores))
+
+
+def _told_file(path: Path) -> str:
+    """Name a file and what it holds, since open_clip's weights all have one name."""
+    return f"{path.name}:{sha256(path)[:16]}"
 
 
 def _numbers(rows: Any) -> Features:

@@ -12,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from bench.quality.judge import Reference
 from bench.quality.spoiling import WAYS, vary
 from distill.emoji_data import EmojiSet
 from distill.emoji_sources import caption
+from sidestep.errors import InvalidData
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,16 @@ def label(sets: Sequence[EmojiSet]) -> Labelled:
             test[index] = True
             left[name] -= 1
     return Labelled(pictures, names, styles, test)
+
+
+def in_order_of(reference: Reference, data: Labelled) -> NDArray[np.uint8]:
+    """Return pictures that are the reference's, row by row; raises InvalidData for others."""
+    if (data.names, data.styles) != (reference.names, reference.styles):
+        raise InvalidData(
+            f"the {len(data.names):,} pictures of --data are not the {len(reference.names):,} that "
+            "the judge knows, in their order; leave --data out"
+        )
+    return data.pictures
 
 
 def all_captions(data: Labelled) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ class CocoOptions:
 
     model: a folder, the embedded model if absent; coco: a prepared folder
     preset: whose published results stand in the table; command: how this was called
+    apart: whether each model, engine and list of captions has a folder of pictures of its own, and
+        not OUT/pictures, which takes those of one
     """
 
     model: Path | None
@@ -38,6 +41,7 @@ class CocoOptions:
     batch: int = 16
     preset: str = "sd15"
     command: str = ""
+    apart: bool = False
 
 
 def evaluate_coco(
@@ -54,8 +58,12 @@ def evaluate_coco(
     series = Series.of(captions, range(len(captions)))
     opened = extractors() if is_first_process() else None
     folder = ModelFolder.open(options.model)
-    pictures = options.out / "pictures"
     generator = Generator.load(folder.path, engine=options.engine)
+    pictures = options.out / "pictures"
+    if options.apart:
+        spec = generator.engine.spec
+        drawn = hashlib.sha256(f"{spec.weights} {spec.name} {series.hash()}".encode())
+        pictures = options.out / f"pictures-{drawn.hexdigest()[:8]}"
     draw_series(generator, series, pictures, batch=options.batch)
     if opened is None:
         return None

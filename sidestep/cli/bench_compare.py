@@ -18,7 +18,8 @@ import click
 def command(before: Path, after: Path, even_if_different: bool) -> None:
     """Tell how many times as long the rows of AFTER take as those of BEFORE.
 
-    Both are reports of `sidestep bench`. Ratios are of medians, with 95% bootstrap intervals.
+    Both are reports of `sidestep bench engine`, or both of `bench http`. Ratios are of medians,
+    with 95% bootstrap intervals.
     """
     from bench.compare import compare
     from bench.reports import Report

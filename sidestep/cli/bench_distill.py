@@ -73,9 +73,9 @@ def command(
         raise BackendUnavailable(error.name or "torch", "train") from error
     options = PRESETS[preset].options
     chosen = {key: given[key] for key in declared(DistillOptions) if given.get(key) is not None}
-    if "batch" not in chosen and options.per_device_batch:
-        passes = PASSES * chosen.get("per_device_batch", options.per_device_batch)
-        chosen["batch"] = min(options.batch, passes)
+    at_once = chosen.get("per_device_batch", options.per_device_batch)
+    if "batch" not in chosen and at_once:
+        chosen["batch"] = min(options.batch, PASSES * at_once)
     task = Task(
         teacher or find_model(),
         replace(options, **chosen),

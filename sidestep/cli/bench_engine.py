@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -126,12 +127,12 @@ def _batches(text: str) -> tuple[int, ...]:
         raise InvalidRequest(
             f"batches are {text!r}; they must be sizes of 1 to 256, such as 1,2,4", field="batches"
         )
-    return sizes
+    return tuple(dict.fromkeys(sizes))  # a second turn of one size would be compared with the first
 
 
 def _pair(text: str) -> tuple[str, str]:
     peer, equals, python = text.partition("=")
-    if not equals or not Path(python).is_file():
+    if not equals or shutil.which(python) is None:
         raise InvalidRequest(
             f"python is {text!r}; it must be PEER=PYTHON, such as optimum=.venv-optimum/bin/python",
             field="python",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
-import numpy as np
 
 from sidestep.engines.load import ENGINES
 from sidestep.errors import BackendUnavailable
@@ -74,16 +72,18 @@ def command(
     try:
         from bench.quality.evaluate import EvaluateOptions, evaluate
         from bench.quality.report import write_report
+        from bench.reports import told_command
     except ImportError as error:
         raise BackendUnavailable(error.name or "open_clip", "eval") from error
     options = EvaluateOptions(images, engine, teacher, guidance, held_out, judge)
     real = None
     if data is not None:
+        from bench.quality.judge import Reference
+        from bench.quality.judge_data import in_order_of, label
         from distill.emoji_bundle import read_sets
 
-        size_px = ModelFolder.open(model).card.image_size[0]
-        real = np.concatenate([part.pictures for part in read_sets(data, size_px=size_px)])
+        sets = read_sets(data, size_px=ModelFolder.open(model).card.image_size[0])
+        real = in_order_of(Reference.load(judge), label(sets))
     quality = evaluate(model, store, options)
-    told = " ".join(["sidestep", *sys.argv[1:]])
-    path = write_report(quality, out, command=told, real=real)
+    path = write_report(quality, out, command=told_command(), real=real)
     click.echo(path.read_text(encoding="utf-8"))

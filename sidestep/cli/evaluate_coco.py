@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -75,17 +74,19 @@ def command(
       torchrun --nproc-per-node 8 -m sidestep evaluate-coco MODEL --device cuda
     """
     try:
-        from bench.quality.extractors import Inception, OpenClip
+        from bench.quality.extractors import Inception, OpenClip, load_hpsv2
         from bench.quality.extractors import hps as human_preference
         from bench.quality.paper_report import CocoOptions, evaluate_coco
+        from bench.reports import told_command
         from distill.processes import training_device
     except ImportError as error:
         raise BackendUnavailable(error.name or "open_clip", "eval") from error
     from sidestep.series import use_own_gpu
 
+    if hps:
+        load_hpsv2()  # which is asked last, hours after the first picture
     use_own_gpu()
-    told = " ".join(["sidestep", *sys.argv[1:]])
-    options = CocoOptions(model, coco, out, engine, batch, beside, told)
+    options = CocoOptions(model, coco, out, engine, batch, beside, told_command())
 
     def extractors() -> tuple[Inception, OpenClip]:
         where = str(training_device(device).type)

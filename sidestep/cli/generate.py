@@ -59,7 +59,8 @@ def command(
 ) -> None:
     """Draw COUNT pictures of each prompt; picture i has seed SEED + i.
 
-    Files are named after prompt and seed. `sidestep verify` draws one again from its recipe.
+    Files are named after prompt and seed, and numbered where prompts look alike. `sidestep verify`
+    draws one again from its recipe.
 
     A series is numbered instead, and the same command goes on where it stopped. On every GPU:
 

@@ -162,14 +162,17 @@ def latency(card: ModelCard) -> str:
 
 
 def certificates(folder: ModelFolder) -> str:
-    """Write how near every compiled engine is to the reference."""
+    """Write how near every compiled engine is to the reference, or the graph of one not run."""
     rows = []
     for file in sorted(folder.path.rglob("certificate.json")):
+        if any(part.startswith(".") for part in file.relative_to(folder.path).parts):
+            continue  # of an export that was killed
         told = json.loads(file.read_text(encoding="utf-8"))
         psnr = "equal" if told["psnr_db"] is None else f"{told['psnr_db']} dB"
+        run = told.get("proof", {}).get("plan", {}).get("run", True)
         rows.append(
             [
-                f"`{file.parent.relative_to(folder.path)}`",
+                f"`{file.parent.relative_to(folder.path)}`" + (", its graph" * (not run)),
                 told["precision"],
                 f"{told['largest_difference']}/255",
                 psnr,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bench.reports import Report
-from sidestep.errors import InvalidData
+from sidestep.errors import InvalidData, InvalidModel
 from sidestep.model_folder import ModelFolder, write_card
 
 # figure in the card -> where it stands in `bench.quality.evaluate.Judged`
@@ -35,10 +36,12 @@ def gather(folder: ModelFolder, *files: Path) -> ModelFolder:
 
     files: a quality.json, a paper.json, reports of `sidestep bench engine` and `ablation`, in any
         order; an ablation's stays a file of its own, in `ablations/`
-    Raises InvalidData for a file that is none of them.
+    Raises InvalidData for a file that is none of them, or was measured on other weights.
     """
     quality, latency = dict(folder.card.quality), folder.card.latency
     for file in filter(Path.is_file, files):
+        if not is_of(folder, file):
+            raise InvalidData(f"{file} was measured on other weights than those of {folder.path}")
         told = _read(file)
         if "student" in told:
             quality |= judged_figures(told)
@@ -46,9 +49,26 @@ def gather(folder: ModelFolder, *files: Path) -> ModelFolder:
             quality |= {f"coco_{name}": value for name, value in told["scores"].items()}
         elif told.get("kind") == "ablation":
             Report.read(file).write(folder.path / ABLATIONS / file.name)
-        else:
+        elif told.get("kind") == "engine":
             latency = latency_of(Report.read(file))
+        else:
+            raise InvalidData(f"{file} is no quality.json, paper.json or report for a card")
     return write_card(folder.path, replace(folder.card, quality=quality, latency=latency))
+
+
+def is_of(folder: ModelFolder, file: Path) -> bool:
+    """Tell whether a file was measured on a folder's weights, with either decoder.
+
+    An ablation is of other students, and names no weights.
+    """
+    told = _read(file)
+    model = told.get("model")  # a report's; elsewhere its name
+    weights = model.get("weights") if isinstance(model, dict) else told.get("weights")
+    if weights in (None, folder.card.weights):
+        return True
+    with suppress(InvalidModel):  # where there is no small decoder
+        return bool(weights == folder.with_decoder("small").card.weights)
+    return False
 
 
 def judged_figures(quality: Mapping[str, Any]) -> dict[str, Any]:

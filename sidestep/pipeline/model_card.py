@@ -10,6 +10,7 @@ from bench.markdown import table
 from distill.emoji_sources import KEYWORDS, SOURCES
 from distill.many_steps import TEACHER_STEPS, ManyStepTeacher
 from distill.progress import save_grid
+from export.certificate import PROMPTS
 from sidestep.files import write_bytes
 from sidestep.generator import Generator
 from sidestep.images import decode
@@ -44,7 +45,7 @@ def write_model_card(folder: ModelFolder, *, teacher: bool | None = None) -> Pat
     """
     card = folder.card
     teacher = GUIDANCE in card.quality if teacher is None else teacher
-    prompts = list(card.examples)
+    prompts = list(_examples(card))
     seeds = [0] * len(prompts)
     rows = [[decode(p.data) for p in Generator.load(folder.path).draw(prompts, seeds)]]
     if teacher:
@@ -80,6 +81,11 @@ def _text(folder: ModelFolder, *, with_teacher: bool) -> str:
         textwrap.fill(card.limits, 100),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _examples(card: ModelCard) -> tuple[str, ...]:
+    """Choose what is drawn as samples; an imported model names no examples of its own."""
+    return card.examples or PROMPTS
 
 
 def _scale(card: ModelCard) -> float:
@@ -137,13 +143,13 @@ def _samples(card: ModelCard, *, with_teacher: bool) -> str:
         )
     return (
         f"![Top: this model, {_evaluations(card)}.{below}](samples.png)\n\n"
-        f"Seed 0, from left: {', '.join(card.examples)}.\n"
+        f"Seed 0, from left: {', '.join(_examples(card))}.\n"
         f"Top row: this model, {_evaluations(card)} a picture.{told}"
     )
 
 
 def _usage(folder: ModelFolder) -> str:
-    schedule, prompt = folder.schedule, (folder.card.examples or ("red apple",))[0]
+    schedule, prompt = folder.schedule, _examples(folder.card)[0]
     call = "num_inference_steps=1, guidance_scale=1"
     if schedule.steps > 1:
         timesteps, scale = list(schedule.timesteps), schedule.sigma_init

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from bench.quality.coco import PREPARED, TEXTS
 from distill.folders import teacher_hash
 from distill.presets import PRESETS
+from export.options import ExportOptions
 from sidestep.errors import InvalidModel
 from sidestep.files import sha256
-from sidestep.model_folder import ModelFolder
+from sidestep.model_folder import SMALL, ModelFolder
 from sidestep.pipeline import work
 from sidestep.pipeline.ledger import fingerprint
 from sidestep.pipeline.options import EMOJI, RunOptions
@@ -20,6 +22,7 @@ from sidestep.pipeline.stages import Stage
 
 CHECKS, QUALITY, ENGINES = "checks.json", "quality/quality.json", "engines.json"
 COCO = "coco/paper.json"
+CERTIFICATE = "certificate.json"
 
 
 class Recipe:
@@ -81,9 +84,8 @@ class Recipe:
             work=partial(work.small_decoder, self.options, folder, self.model),
         )
 
-    def _export(self, options: Any, decoder: str) -> Stage:
+    def _export(self, options: ExportOptions, decoder: str) -> Stage:
         small = ", small decoder" if decoder == "small" else ""
-        place = options.folder if decoder == "full" else f"decoder_small/{options.folder}"
         return Stage(
             f"export {options.to} {options.precision}{small}",
             "compile, and compare with PyTorch",
@@ -92,9 +94,13 @@ class Recipe:
                 asdict(options),
                 work.gpu_names() if options.is_plan else [],
             ],
-            outputs=partial(_hash, self.model / place / "certificate.json"),
+            outputs=partial(_all_of, self._place(options, decoder)),
             work=partial(work.export, self.model, decoder, options),
         )
+
+    def _place(self, options: ExportOptions, decoder: str) -> Path:
+        base = self.model if decoder == "full" else self.model / SMALL
+        return base / options.folder
 
     def _certify(self) -> Stage:
         return Stage(
@@ -115,10 +121,12 @@ class Recipe:
                 outputs=partial(_hash, self.out / QUALITY),
                 work=partial(work.evaluate, options, self.model),
             )
+        assert options.coco is not None
+        reference = [options.coco / name for name in (PREPARED, TEXTS)]
         return Stage(
             "evaluate",
             f"the paper's protocol on {options.coco}",
-            inputs=lambda: [self._compiled(), options.coco],
+            inputs=lambda: [self._compiled(), options.coco, *map(_hash, reference)],
             outputs=partial(_hash, self.out / COCO),
             work=partial(work.evaluate_coco, options, self.model),
         )
@@ -144,12 +152,11 @@ class Recipe:
 
     def _compiled(self) -> list[Any]:
         """Identify the model and all that was compiled from it."""
-        stages: list[tuple[str, Callable[[], str | None]]] = [
-            (stage.name, stage.outputs)
-            for export in self.options.exports
-            for stage in (self._export(export, decoder) for decoder in self._decoders)
+        certificates = [
+            (self._export(*one).name, _hash(self._place(*one) / CERTIFICATE))
+            for one in product(self.options.exports, self._decoders)
         ]
-        return [_weights(self.model), *((name, outputs()) for name, outputs in stages)]
+        return [_weights(self.model), *certificates]
 
 
 def _weights(path: Path, decoder: str = "full") -> str | None:
@@ -160,6 +167,13 @@ def _weights(path: Path, decoder: str = "full") -> str | None:
     except InvalidModel:
         return None
     return folder.card.weights
+
+
+def _all_of(place: Path) -> str | None:
+    """Hash all files of an export; None where its certificate is not there."""
+    if not (place / CERTIFICATE).is_file():
+        return None
+    return fingerprint([(file.name, _hash(file)) for file in sorted(place.iterdir())])
 
 
 def _hash(path: Path) -> str | None:

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidestep.errors import BackendUnavailable, CertificateFailed
+from sidestep.errors import BackendUnavailable, BenchmarkFailed, CertificateFailed
 from sidestep.files import sha256, write_json
 from sidestep.model_folder import ModelFolder, write_card
 from sidestep.pipeline.options import (
@@ -139,14 +139,22 @@ def evaluate_coco(options: RunOptions, model: Path) -> str:
 
     assert options.coco is not None
     coco = CocoOptions(
-        model, options.coco, options.out / "coco", preset=options.preset, command=told_command()
+        model,
+        options.coco,
+        options.out / "coco",
+        preset=options.preset,
+        command=told_command(),
+        apart=True,  # the run's model may be another one next time
     )
     evaluate_coco(coco, lambda: (Inception(device=options.device), OpenClip(device=options.device)))
     return f"in {coco.out / 'paper.md'}"
 
 
 def bench(options: RunOptions, model: Path, out: Path) -> str:
-    """Time the engine that serving chooses, from prompts to pixels."""
+    """Time the engine that serving chooses, from prompts to pixels.
+
+    Raises BenchmarkFailed where it dies meanwhile; what was measured until then is in `out`.
+    """
     from bench.contender import Entry
     from bench.engine import Plan, measure
 
@@ -158,6 +166,8 @@ def bench(options: RunOptions, model: Path, out: Path) -> str:
     )
     report = measure(ModelFolder.open(model), [Entry("engine:auto")], plan)
     report.write(out)
+    if report.failed:
+        raise BenchmarkFailed(report.failed)
     row = report.rows[0]
     median = row["latency_ms"]["p50"]
     told = f"{median['value']:.1f} ms a picture" if median else "too slow for a median in this time"
@@ -180,11 +190,15 @@ def gpu_names() -> list[str]:
 
 
 def card(options: RunOptions, model: Path, measured: Sequence[Path]) -> str:
-    """Write the model card from what the other stages measured."""
-    from sidestep.pipeline.measured import gather
+    """Write the model card from what the other stages measured on this model.
+
+    A file may be left from the one before: no stage measures on COCO without `--coco`.
+    """
+    from sidestep.pipeline.measured import gather, is_of
     from sidestep.pipeline.model_card import write_model_card
 
-    folder = gather(ModelFolder.open(model), *measured)
+    folder = ModelFolder.open(model)
+    folder = gather(folder, *(file for file in measured if file.is_file() and is_of(folder, file)))
     return str(write_model_card(folder, teacher=None if options.preset == EMOJI else False))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from bench.quality.evaluate import EvaluateOptions
 from distill.folders import Teacher, write_teacher
 from distill.guidance import strategy
 from sidestep.errors import InvalidRequest
-from sidestep.model_folder import ModelFolder
+from sidestep.model_folder import ModelFolder, write_card
 
 
 def test_cases_differ_in_what_they_ask_and_see_as_many_images() -> None:
@@ -36,6 +38,23 @@ def test_adversarial_cases_need_real_pictures(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="the cases adversarial need --real-images"):
         ablation.train(tmp_path, [], tmp_path / "runs", ["k2", "adversarial"], images=64)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_student_of_fewer_images_is_not_taken_for_a_finished_one(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(tiny_model.path, runs / "lsg1.5" / "model")
+    recipe = {"images_seen": 64, "prompts": 2}
+    write_card(runs / "lsg1.5" / "model", replace(tiny_model.card, recipe=recipe))
+    prompts = ["red apple", "octopus"]
+    models = ablation.train(tmp_path, prompts, runs, ["lsg1.5"], images=64)
+    assert models == {"lsg1.5": runs / "lsg1.5" / "model"}
+    with pytest.raises(InvalidRequest, match="distilled with images_seen 64, not 128"):
+        ablation.train(tmp_path, prompts, runs, ["none", "lsg1.5"], images=128)
+    with pytest.raises(InvalidRequest, match="distilled with prompts 2, not 1"):
+        ablation.train(tmp_path, prompts[:1], runs, ["lsg1.5"], images=64)
+    assert not (runs / "none").exists()
 
 
 def test_cases_of_several_steps_are_timed_beside_the_first() -> None:

@@ -86,6 +86,24 @@ def test_a_stopped_preparation_goes_on(coco: Path, tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == stamp
 
 
+def test_pictures_of_other_captions_are_not_mixed_in(own: Path, tmp_path: Path) -> None:
+    out, file = tmp_path / "out", own / "captions_val2014.json"
+    damaged = own / "val2014" / "COCO_val2014_000000000002.jpg"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"no picture")
+    with pytest.raises(InvalidData, match="is not a picture"):
+        prepared(own, out)  # stops in the middle
+    damaged.write_bytes(whole)
+    right = file.read_text()
+    values = json.loads(right)
+    file.write_text(json.dumps({**values, "images": values["images"][::-1]}))
+    with pytest.raises(InvalidData, match="holds pictures of other captions"):
+        prepared(own, out)
+    file.write_text(right)
+    assert len(check_prepared(prepared(own, out))) == 4
+    assert len(check_prepared(prepared(own, out, count=5))) == 5
+
+
 def test_captions_come_in_their_own_order(coco: Path) -> None:
     files, texts = read_captions(coco / "captions_val2014.json")
     assert texts[100] == ["No 0 is 0", "No 0 is 1"]

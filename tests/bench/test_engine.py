@@ -13,6 +13,7 @@ import pytest
 
 from bench.certificates import certificate_of, faults_of, gate_faults
 from bench.contender import Contender, Entry, Task
+from bench.costs import device_of
 from bench.engine import Plan, measure
 from bench.engine_rows import Timed, row_of
 from bench.markdown import report_text
@@ -22,6 +23,7 @@ from bench.reports import Report
 from sidestep.errors import BenchmarkFailed, InvalidModel, InvalidRequest
 from sidestep.model_folder import CERTIFICATE, ModelFolder, write_card
 from sidestep.noise import latent_noise
+from sidestep.pipeline.card_tables import certificates
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "bench-schema.json"
 
@@ -108,6 +110,35 @@ def test_a_failed_certificate_makes_speeds_invalid(
     assert words in fault
 
 
+def test_a_plans_certificate_is_its_own_and_not_another_plans(tiny_model: ModelFolder) -> None:
+    told = json.loads((tiny_model.path / CERTIFICATE).read_text())
+    for name in ("aoti-current-fp16", "tensorrt-rtx-sm80-fp32", "tensorrt-current-fp32"):
+        place = tiny_model.path / "engines" / name
+        place.mkdir(parents=True)
+        (place / "certificate.json").write_text(json.dumps({**told, "precision": name[-4:]}))
+    assert faults_of(tiny_model, "tensorrt-fp32") == []
+    for engine, place in (
+        ("tensorrt-rtx-fp16", "tensorrt-rtx-current-fp16"),
+        ("tensorrt-fp16", "tensorrt-current-fp16"),
+        ("aoti-cpu-fp32", "aoti-current-fp32"),
+    ):
+        (fault,) = faults_of(tiny_model, engine)
+        assert fault == f"engines/{place}/certificate.json: it is missing; run sidestep export"
+
+
+def test_a_plan_that_never_drew_has_no_valid_speed(tiny_model: ModelFolder) -> None:
+    told = json.loads((tiny_model.path / CERTIFICATE).read_text())
+    place = tiny_model.path / "engines" / "tensorrt-rtx-current-fp16" / "certificate.json"
+    place.parent.mkdir(parents=True)
+    place.write_text(json.dumps({**told, "proof": {"plan": {"run": False}}}))
+    (fault,) = faults_of(tiny_model, "tensorrt-rtx-fp16")
+    assert "it is of the graph alone" in fault
+    assert "-fp16`, its graph |" in certificates(tiny_model)
+    place.write_text(json.dumps({**told, "proof": {"plan": {"run": True}}}))
+    assert faults_of(tiny_model, "tensorrt-rtx-fp16") == []
+    assert "its graph" not in certificates(tiny_model)
+
+
 def test_an_invalid_speed_is_marked(tiny_model: ModelFolder) -> None:
     change_certificate(tiny_model, largest_difference=9)
     folder = ModelFolder.open(tiny_model.path)
@@ -125,7 +156,7 @@ def test_an_invalid_speed_is_marked(tiny_model: ModelFolder) -> None:
         ("onnx-cuda", "onnx"),
         ("onnx-cuda-fp16", "onnx-fp16"),
         ("openvino-bf16", "openvino-bf16"),
-        ("tensorrt-fp16", "engines/tensorrt"),
+        ("tensorrt-fp16", "engines/tensorrt-current-fp16"),
     ],
 )
 def test_a_missing_certificate_is_told_by_its_place(
@@ -148,6 +179,25 @@ def test_who_computes_otherwise_is_not_compared_with_the_peak(
     assert row_of(timed, [timed], costs, {})["floor_ms"] == floor
 
 
+@pytest.mark.parametrize(
+    ("contender", "device"),
+    [
+        ("onnx-cpu-small", "cpu"),
+        ("pytorch-cpu", "cpu"),
+        ("optimum", "cpu"),
+        ("openvino-bf16", "cpu"),
+        ("pytorch-cuda", "cuda"),
+        ("tensorrt-rtx-fp16", "cuda"),
+    ],
+)
+@pytest.mark.parametrize("there", [[], [{"name": "a GPU"}]])
+def test_a_name_tells_where_its_engine_computes(
+    contender: str, device: str, there: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.costs.gpus", lambda: there)  # as nvidia-smi may be missing
+    assert device_of(contender) == device
+
+
 def test_gates_read_the_cards_figures(tiny_model: ModelFolder) -> None:
     tiny_model.card.quality["recognised"] = 0.8
     assert gate_faults(tiny_model, ["recognised>=0.8", "recognised<=1"]) == []
@@ -155,8 +205,9 @@ def test_gates_read_the_cards_figures(tiny_model: ModelFolder) -> None:
         "quality gate recognised>=0.9: recognised is 0.8"
     ]
     assert "was not measured" in gate_faults(tiny_model, ["fid<=20"])[0]
-    with pytest.raises(InvalidRequest, match="NAME>=NUMBER"):
-        gate_faults(tiny_model, ["recognised=1"])
+    for unreadable in ("recognised=1", "recognised>=0.8.1", "recognised>=."):
+        with pytest.raises(InvalidRequest, match="NAME>=NUMBER"):
+            gate_faults(tiny_model, [unreadable])
 
 
 def task_of(folder: ModelFolder, prompts: Sequence[str] = ("red apple",)) -> Task:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.quality.evaluate import EvaluateOptions, Quality, evaluate
+from bench.quality.evaluate import EvaluateOptions, Judged, Quality, evaluate
 from bench.quality.judge_data import Labelled
 from bench.quality.report import goals, write_report
 from sidestep.cli.main import main
@@ -83,6 +83,24 @@ def test_the_best_guidance_is_one_of_the_papers(
 ) -> None:
     found = evaluate(built_model, store, replace(options, guidance=None))
     assert found.guidance in (1.5, 2.0, 3.0, 4.5)
+
+
+def test_a_guidance_of_0_is_a_guidance(
+    built_model: Path, store: Path, options: EvaluateOptions
+) -> None:
+    found = evaluate(built_model, store, replace(options, guidance=0.0, brief=True))
+    assert found.guidance == 0
+
+
+def test_the_share_that_was_closed_needs_a_teacher_nearer_than_the_start(quality: Quality) -> None:
+    def at(frechet: float) -> Judged:
+        return replace(quality.real, seen=replace(quality.real.seen, frechet=frechet))
+
+    run = replace(quality, start=at(0.5), student=at(0.3), teacher=at(0.1))
+    assert run.closed == pytest.approx(0.5)
+    worse = replace(run, student=at(0.7), teacher=at(0.6))  # of which it would be 200%
+    assert worse.closed is None
+    assert replace(run, teacher=at(0.5)).closed is None
 
 
 def test_a_student_alone(built_model: Path, store: Path, options: EvaluateOptions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,28 @@ async def test_a_service_that_is_down_is_told(raw_server: Serve) -> None:
     assert "the service died: refused" in report.failed
     (row,) = report.rows
     assert row["latency_ms"]["n"] == 0
-    assert report_text(report)
+    assert report.figures["largest_rate_kept"] is None  # none was tried
+    assert "is kept up to" not in report_text(report)
+
+
+async def test_a_late_generator_is_told_where_the_promise_was_missed(raw_server: Serve) -> None:
+    async def blocks(index: int) -> bytes:
+        time.sleep(0.03)  # the loop that this server and its callers share
+        return GOOD
+
+    async with raw_server(blocks) as server:
+        plan = Plan(rate=100, seconds=0.3, warm_s=0.1, promise=Promise(20, 50))
+        report = await measure(server.target, plan)
+    (row,) = report.rows
+    assert not row["slo_kept"]
+    assert report.figures["generator_late"]
+
+
+async def test_the_prompt_of_a_whole_body_is_what_was_asked(raw_server: Serve) -> None:
+    async with raw_server(good) as server:
+        plan = Plan(rate=40, body={"prompt": "a dog"}, **QUICK)
+        report = await measure(server.target, plan)
+    assert report.prompts == ["a dog"]
 
 
 async def test_a_service_that_dies_in_mid_run_leaves_what_was_measured(raw_server: Serve) -> None:

@@ -131,6 +131,8 @@ async def test_no_answer_in_time(raw_server: Serve) -> None:
 
 def test_addresses() -> None:
     assert Target.parse("localhost:3000") == Target("localhost", 3000, "/generate")
+    assert Target.parse("localhost:3000").authority == "localhost:3000"
+    assert Target.parse("http://[::1]:3000").authority == "[::1]:3000"
     assert Target.parse("https://a.b/v1/x?y=1") == Target("a.b", 443, "/v1/x?y=1", True)
     for wrong in ("ftp://a", "http://", "http://a:b"):
         with pytest.raises(InvalidRequest, match="is not an address"):

@@ -13,11 +13,22 @@ import torch
 
 from bench.quality import judge_training
 from bench.quality.judge import Judge, Reference
-from bench.quality.judge_data import Caption, Labelled, draw_batch, label
+from bench.quality.judge_data import Caption, Labelled, draw_batch, in_order_of, label
 from bench.quality.judge_training import JudgeOptions, contrastive_loss, train_judge
 from bench.quality.similarity import rank_of_own
 from distill.emoji_data import EmojiSet
 from sidestep.errors import InvalidData, InvalidModel, InvalidTraining
+
+
+def test_the_nearest_pictures_are_shown_of_the_judges_own_set(
+    tiny_judge: Path, world: Labelled
+) -> None:
+    reference = Reference.load(tiny_judge)
+    assert in_order_of(reference, world) is world.pictures
+    kept = slice(1, None)
+    fewer = Labelled(world.pictures[kept], world.names[kept], world.styles[kept], world.test[kept])
+    with pytest.raises(InvalidData, match="11 pictures of --data are not the 12"):
+        in_order_of(reference, fewer)
 
 
 def test_it_learns_names_and_styles(tiny_judge: Path, world: Labelled) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -20,7 +22,8 @@ from bench.quality.paper import features_of, score
 from bench.quality.paper_report import CocoOptions, evaluate_coco
 from bench.quality.picture_files import batches, list_pictures
 from bench.quality.published import TABLE_3, tables_1_and_2
-from sidestep.errors import BackendUnavailable, InvalidData
+from sidestep.cli.evaluate_coco import command
+from sidestep.errors import BackendUnavailable, InvalidData, InvalidRequest
 
 CLIP = {
     "embed_dim": 16,
@@ -132,6 +135,12 @@ def test_coco_is_drawn_scored_and_set_beside_the_paper(
     before = eyes.seen
     assert evaluate_coco(options, lambda: (eyes, eyes)) is not None
     assert eyes.seen == before  # nothing was drawn or seen again
+    with pytest.raises(InvalidRequest, match="another series"):
+        evaluate_coco(replace(options, engine="fake"), lambda: (eyes, eyes))
+    for number, engine in enumerate(("onnx", "fake"), 2):  # as in a run, whose engine may change
+        own = replace(options, engine=engine, apart=True)
+        assert evaluate_coco(own, lambda: (eyes, eyes)) is not None
+        assert len(list((tmp_path / "out").glob("pictures*"))) == number
 
 
 def test_other_processes_draw_and_do_not_score(
@@ -185,7 +194,22 @@ def test_open_clip_sees_and_reads(clip_weights: tuple[str, Path]) -> None:
     assert (seen.shape, read.shape) == ((3, 16), (2, 16))
     for rows in (seen, read):
         assert np.linalg.norm(rows, axis=1) == pytest.approx(np.ones(len(rows)), abs=1e-5)
-    assert clip.identity == "open_clip:tiny-clip:weights.pt"
+    assert clip.identity.startswith("open_clip:tiny-clip:weights.pt:")
+
+
+def test_other_weights_in_a_file_of_the_same_name_are_seen_anew(
+    clip_weights: tuple[str, Path], real: Path, tmp_path: Path
+) -> None:
+    """open_clip's weights are all called open_clip_pytorch_model.bin."""
+    name, weights = clip_weights
+    torch.manual_seed(1)
+    torch.save(open_clip.create_model(name).state_dict(), tmp_path / weights.name)
+    files = list_pictures(real)
+    first, other = (
+        features_of(files, OpenClip(name, str(path)), batch=12)
+        for path in (weights, tmp_path / weights.name)
+    )
+    assert not np.allclose(first, other)
 
 
 def test_unknown_names_of_open_clip_are_told_with_known_ones(
@@ -238,6 +262,9 @@ def test_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not (tmp_path / "harmed").exists()
 
 
-def test_a_missing_hpsv2_is_told_with_its_command() -> None:
+def test_a_missing_hpsv2_is_told_with_its_command(built_model: Path, tmp_path: Path) -> None:
     with pytest.raises(BackendUnavailable, match="pip install hpsv2"):
         hps([], [])
+    asked = [str(built_model), "--hps", "--coco", str(tmp_path), "--out", str(tmp_path / "out")]
+    refused = CliRunner().invoke(command, asked)  # before anything is read or drawn
+    assert isinstance(refused.exception, BackendUnavailable)

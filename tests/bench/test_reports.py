@@ -15,6 +15,7 @@ from bench.compare import compare
 from bench.machine import machine, nvidia_smi
 from bench.markdown import report_text
 from bench.page import SECTIONS, page_text, read_reports, write_page
+from bench.peers import thread_counts
 from bench.plots import plot_report, training_curves
 from bench.reports import Report, dump
 from bench.stats import summary
@@ -98,12 +99,21 @@ def test_compare_tells_faster_from_noise() -> None:
     assert "| no difference shown |" in compare(before, before)
 
 
+def test_compare_tells_of_requests_that_were_refused() -> None:
+    before, after = http_report(10), http_report(5)
+    for row in after.rows:
+        assert isinstance(row, dict)
+        row["requests"] = 800
+    assert "| faster, of 100% and 50% answered |" in compare(before, after)
+
+
 def test_compare_refuses_what_does_not_compare() -> None:
     before = http_report()
     weights = {"name": "a", "weights": "1", "image_size": [8, 8], "method": "x"}
     for other, words in (
         (replace(before, prompts=["octopus"]), "differ in prompts"),
         (replace(before, model=weights), "differ in model"),
+        (replace(before, settings={"body": {"count": 4}}), "differ in bodies"),
         (replace(before, machine={**before.machine, "cpu": "another"}), "differ in machine"),
     ):
         with pytest.raises(InvalidRequest, match=words):
@@ -111,6 +121,9 @@ def test_compare_refuses_what_does_not_compare() -> None:
         assert "They differ in" in compare(before, other, even_if_different=True)
     with pytest.raises(InvalidRequest, match="kind"):
         compare(before, replace(before, kind="engine"))
+    ablations = [replace(before, kind="ablation", rows=[{"question": "", "case": "k2"}])] * 2
+    with pytest.raises(InvalidRequest, match="of kind ablation have no rows to compare"):
+        compare(*ablations)
     with pytest.raises(InvalidRequest, match="no row in common"):
         compare(before, replace(before, rows=[]))
     invalid = replace(before, invalid_because=["wrong pictures"])
@@ -176,6 +189,14 @@ def test_the_machine_is_described() -> None:
     assert told["cores"] >= 1
     assert told["cpu"]
     assert isinstance(told["gpus"], list)
+
+
+def test_a_containers_share_is_all_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a machine of 64 cores, of which a container may use the time of four."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr("sidestep.engines.cores.cpu_share", lambda: 4.0)
+    assert machine()["cores"] == 4
+    assert thread_counts() == (1, 2, 4)
 
 
 def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

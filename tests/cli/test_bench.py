@@ -94,3 +94,22 @@ def test_bad_input_is_one_line_and_exit_code_2(
     told = capsys.readouterr().err
     assert words in told
     assert len(told.strip().splitlines()) == 1
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit):
+        main(["bench", *arguments])
+    return capsys.readouterr().err
+
+
+def test_a_peers_python_is_a_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "python"
+    file.write_text("no program")
+    told = refused(capsys, "engine", "--against", "optimum", "--python", f"optimum={file}")
+    assert "it must be PEER=PYTHON" in told
+
+
+def test_a_batch_in_one_pass_is_not_a_batch_of_0(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--preset", "sd15", "--per-device-batch", "0", "--device", "cuda"]
+    told = refused(capsys, "distill", *options, "--teacher", "nowhere")  # without a GPU or with one
+    assert "--batch 0" not in told

@@ -58,6 +58,18 @@ def test_generate_writes_what_the_library_draws(tiny_model: ModelFolder, tmp_pat
     assert recipe.seed == 7
 
 
+def test_prompts_that_look_alike_are_all_written(tiny_model: ModelFolder, tmp_path: Path) -> None:
+    prompts = ["red apple", "Red apple!", "red apple", "blue heart"]
+    done = sidestep("generate", *prompts, "--seed", "7", "--model", tiny_model.path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    drawn = {path.name: read_recipe(path.read_bytes()) for path in (tmp_path / "out").iterdir()}
+    assert {name: recipe.prompt for name, recipe in drawn.items() if recipe} == {
+        "red-apple-7.png": "red apple",
+        "red-apple--2-7.png": "Red apple!",
+        "blue-heart-7.png": "blue heart",
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

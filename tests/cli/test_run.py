@@ -48,7 +48,9 @@ def weights(tmp_path: Path) -> str:
     return ModelFolder.open(tmp_path / "run" / "model").card.weights
 
 
-def test_a_second_run_finds_everything_unchanged(flags: list[str], tmp_path: Path) -> None:
+def test_a_second_run_finds_everything_unchanged_but_what_was_deleted(
+    flags: list[str], tmp_path: Path
+) -> None:
     first = run(flags, "--until", "export")
     assert first.exit_code == 0, first.output
     assert "[2/2] export onnx fp32: done" in first.stderr
@@ -59,6 +61,12 @@ def test_a_second_run_finds_everything_unchanged(flags: list[str], tmp_path: Pat
     again = run(flags, "--until", "export")
     assert again.stderr.count("unchanged since") == 2
     assert weights(tmp_path) == card.weights
+    graph = tmp_path / "run" / "model" / "onnx" / "generator.onnx"
+    graph.unlink()
+    mended = run(flags, "--until", "export")
+    assert mended.stderr.count("unchanged since") == 1
+    assert "[2/2] export onnx fp32: done" in mended.stderr
+    assert graph.is_file()
 
 
 @pytest.mark.slow

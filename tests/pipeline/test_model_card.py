@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import pytest
 from PIL import Image
 
 from bench.reports import Report
+from distill.presets import PRESETS
 from sidestep.errors import InvalidData
 from sidestep.model_folder import ModelFolder, write_card
 from sidestep.pipeline.measured import gather
 from sidestep.pipeline.model_card import LIMITS, write_model_card
+from sidestep.pipeline.options import RunOptions
+from sidestep.pipeline.work import card
 
 SEEN = {"pictures": 4, "frechet": 0.05, "precision": 0.9, "recall": 0.8}
 FIT = {"prompts": 4, "clip": 0.8, "named": 0.75, "styled": None}
@@ -83,12 +87,23 @@ def test_an_ablation_goes_with_the_model(tiny_model: ModelFolder, tmp_path: Path
 
 
 def test_an_unmeasured_model_claims_nothing(tiny_model: ModelFolder) -> None:
+    killed = tiny_model.path / ".export-x" / "onnx-fp16"
+    shutil.copytree(tiny_model.path / "onnx", killed)
     text = write_model_card(tiny_model).read_text()
+    assert "onnx-fp16" not in text
     for heading in ("## Quality", "## Latency", "## Ablation"):
         assert heading not in text
     assert "## Engines" in text  # its certificate is there
     assert "its folder does not name one" in text
     assert " ".join(LIMITS.split()) in " ".join(text.split())
+
+
+@pytest.mark.filterwarnings("ignore::sidestep.tokenizer.PromptCut")  # the tiny model reads little
+def test_an_imported_model_names_no_examples(tiny_model: ModelFolder) -> None:
+    folder = write_card(tiny_model.path, replace(tiny_model.card, examples=()))
+    text = write_model_card(folder, teacher=False).read_text()
+    assert "Seed 0, from left: red apple, octopus" in text
+    assert ModelFolder.open(folder.path).card.examples == ()
 
 
 def test_the_grid_has_a_row_for_each_that_draws(tiny_model: ModelFolder, tmp_path: Path) -> None:
@@ -120,6 +135,33 @@ def test_the_papers_results_stand_beside_those_of_its_presets(
     (tmp_path / "paper.json").write_text(json.dumps({"scores": scores}))
     text = write_model_card(gather(folder, tmp_path / "paper.json"), teacher=False).read_text()
     assert "| **this model** | 9.4 | 0.301 |" in text
+
+
+def test_figures_of_another_model_are_refused_and_left_out_of_a_run(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    other = quality(tmp_path / "quality.json", weights="b" * 64)
+    model = {"name": "b", "weights": "b" * 64, "image_size": [8, 8], "method": "x"}
+    Report("engine", [], model=model).write(tmp_path / "engines.json")
+    for file in (other, tmp_path / "engines.json"):
+        with pytest.raises(InvalidData, match="measured on other weights than those of"):
+            gather(tiny_model, file)
+    assert "frechet" not in ModelFolder.open(tiny_model.path).card.quality
+    scores = {"fid": 9.4, "clip": 0.301, "precision": None, "recall": None}
+    mine, theirs = tmp_path / "mine.json", tmp_path / "theirs.json"
+    mine.write_text(json.dumps({"scores": scores, "weights": tiny_model.card.weights}))
+    theirs.write_text(json.dumps({"scores": {"fid": 1.0}, "weights": "b" * 64}))
+    options = RunOptions("sd15", PRESETS["sd15"].options, tiny_model.path, (), tmp_path)
+    card(options, tiny_model.path, [mine, theirs, tmp_path / "absent.json"])
+    assert ModelFolder.open(tiny_model.path).card.quality["coco_fid"] == 9.4
+
+
+def test_a_report_without_a_place_in_the_card_is_refused(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    Report("http", []).write(tmp_path / "http.json")
+    with pytest.raises(InvalidData, match=r"http\.json is no quality\.json"):
+        gather(tiny_model, tmp_path / "http.json")
 
 
 def test_a_file_of_something_else_is_named(tiny_model: ModelFolder, tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ def test_prompts_that_look_alike_are_all_written(tiny_model: ModelFolder, tmp_pa
     drawn = {path.name: read_recipe(path.read_bytes()) for path in (tmp_path / "out").iterdir()}
     assert {name: recipe.prompt for name, recipe in drawn.items() if recipe} == {
         "red-apple-7.png": "red apple",
-        "red-apple--2-7.png": "Red apple!",
+        "red-apple-7-2.png": "Red apple!",
+        "red-apple-7-3.png": "red apple",
         "blue-heart-7.png": "blue heart",
     }
 

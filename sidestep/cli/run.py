@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from distill.decoder_options import DecoderOptions
 from distill.presets import describe
@@ -122,6 +123,7 @@ def command(**given: Any) -> None:
         from sidestep.pipeline.work import check_judge
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "export") from error
+    _refuse_idle(given)
     options = _options(given)
     ledger = Ledger.open(options.out, options.identity)
     stages = _until(Recipe(options).stages(), given["until"])
@@ -135,12 +137,26 @@ def command(**given: Any) -> None:
     run_stages(stages, ledger, options.out, tell=tell, command=told_command())
     model = options.out / "model"
     click.echo(model)
-    if given["serving"] and given["until"] is None:
+    if given["serving"]:
         from serve.run import serve
         from serve.settings import Settings
 
         settings = Settings.from_environment()
         serve(replace(settings, model=(str(model.absolute()),), port=given["port"]))
+
+
+def _refuse_idle(given: dict[str, Any]) -> None:
+    """Refuse flags that change nothing, because the one that they are about is not there."""
+    source = click.get_current_context().get_parameter_source
+    for name, needed, flag in (
+        ("port", "serving", "--serve"),
+        ("decoder_steps", "small_decoder", "--small-decoder"),
+    ):
+        if source(name) is ParameterSource.COMMANDLINE and not given[needed]:
+            mine = f"--{name.replace('_', '-')}"
+            raise InvalidRequest(f"{mine} is about {flag}; give that too", field=name)
+    if given["serving"] and given["until"] is not None:
+        raise InvalidRequest("--until ends before --serve; leave one out", field="until")
 
 
 def _options(given: dict[str, Any]) -> RunOptions:
@@ -153,8 +169,7 @@ def _options(given: dict[str, Any]) -> RunOptions:
     recipe = recipe_of(preset, given)
     processes = given["processes"] or _gpus(given["device"])
     if given["budget"] is not None:
-        if processes > 1:
-            raise InvalidTraining("--budget goes by one process's clock; give --processes 1")
+        processes = given["processes"] or 1  # its small batches are not worth sharing
         recipe = within(given["budget"], recipe)
     if preset != EMOJI and not (given["teacher"] and given["prompts"]):
         raise InvalidRequest(

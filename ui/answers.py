@@ -54,12 +54,16 @@ def seed_number(text: object) -> int:
 
 
 def _picture(picture: Picture) -> dict[str, Any]:
+    """Tell a picture and, by its own recipe, what drew it: a model may be opened anew."""
+    recipe = read_recipe(picture.data)
     return {
         "data": base64.b64encode(picture.data).decode("ascii"),
         "format": picture.format,
         "seed": str(picture.seed),
         "dropped": _shortened(picture.dropped),
         "timings": asdict(picture.timings),
+        "weights": "" if recipe is None else _name(recipe.weights),
+        "engine": "" if recipe is None else _name(recipe.engine),
     }
 
 

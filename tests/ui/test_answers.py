@@ -18,10 +18,10 @@ from sidestep.images import Recipe, encode
 from sidestep.requests import GenerateRequest, Picture, Timings
 from ui.answers import MAX_FILE, draw_answer, read_answer, seed_number
 
-DATA = b"\x89PNG exact bytes \x00\xff"
 WANTED = {"prompt": "red apple", "seed": "7", "count": 1, "client_id": "tab"}
 RECIPE = Recipe("red apple", 7, "emoji", "abc", "onnx-cpu", "0.1.0")
 PIXELS = np.zeros((4, 4, 3), np.uint8)
+DATA = encode(PIXELS, "png", RECIPE)
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
 
@@ -45,6 +45,7 @@ async def test_pictures_keep_their_exact_bytes_and_seeds() -> None:
     assert all(base64.b64decode(picture["data"]) == DATA for picture in pictures)
     assert pictures[0]["timings"] == asdict(Timings(1.0, 30.0, 2.0, 4))
     assert pictures[0]["dropped"] == "tail"
+    assert (pictures[0]["weights"], pictures[0]["engine"]) == ("abc", "onnx-cpu")
     json.dumps(answer, allow_nan=False)
 
 

@@ -177,6 +177,23 @@ def test_a_history_of_other_weights_is_told(visit: Any) -> None:
     expect(visit.note).to_contain_text("The recipe is of emoji with other weights")
 
 
+def test_a_model_that_was_opened_anew_is_known_by_its_pictures(visit: Any) -> None:
+    def renewed(route: Any) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        for picture in told["data"][0]["pictures"]:
+            picture["weights"] = "f" * 64
+        route.fulfill(response=answer, json=told)
+
+    visit.page.route("**/gradio_api/run/draw", renewed)
+    visit.open(f"#prompt=octopus&seed=8&weights={'f' * 16}", "octopus", "8")
+    expect(visit.note).to_be_hidden()
+    expect(visit.page.locator(".facts")).to_contain_text("weights ffffffffffff")
+    visit.write(visit.prompt, "pizza")
+    expect(visit.page).to_have_url(re.compile("pizza.*weights=ffffffffffffffff"))
+    assert visit.complaints == []
+
+
 def test_enter_keeps_no_picture_that_is_about_to_be_replaced(visit: Any) -> None:
     visit.open()
     expect(visit.page).to_have_url(re.compile("red\\+apple"))

@@ -61,11 +61,17 @@ export class Choices {
   }
 
   #showModel() {
-    const { name, examples, styles, limits, engine, weights, image_size: size } = this.#model;
+    const { examples, styles, limits } = this.#model;
     chips.fill(this.#find(".examples"), examples, (text) => this.#pick(text, null));
     chips.fill(this.#find(".styles"), styles, (style) => this.#pick(null, style));
     this.#find(".limits").textContent =
       limits || "It draws what it was distilled on, in one step, and no better than its teacher.";
+    this.describe();
+  }
+
+  /** Say what draws. */
+  describe() {
+    const { name, engine, weights, image_size: size } = this.#model;
     const [height, width] = size;
     this.#find(".facts").textContent =
       `${name}: ${width}×${height} pixels, weights ${weights.slice(0, 12)}, drawn by ${engine}.`;

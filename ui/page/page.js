@@ -28,6 +28,7 @@ class Page {
   #wanted = { prompt: "red apple", seed: "0", model: "", count: 1, against: "" };
   #shown = null; // the recipe of the pictures on the screen
   #answered = null; // what was wanted when they were asked for
+  #explain = null; // says why the picture may not be what was asked for
   #stage;
   #badge;
   #history;
@@ -75,7 +76,7 @@ class Page {
     this.#write("#seed", seed);
     if (model !== before.model) this.#stage.fit(this.#model(model).image_size);
     this.#choices.show(this.#wanted);
-    this.#say("note", "");
+    this.#note(null);
     this.#find(".address").hidden = true; // its link is of another picture
     clearTimeout(this.#settling);
     clearTimeout(this.#retrying);
@@ -94,6 +95,7 @@ class Page {
       const pictures = answers.flatMap((answer) => answer.pictures);
       const images = await this.#stage.decode(pictures, prompt, sides);
       if (!isNewest()) return;
+      (against ? sides : [model]).forEach((name, i) => this.#learn(name, answers[i].pictures[0]));
       this.#show(wanted, pictures);
       await this.#stage.show(images, pictures, sides);
       const text = `${prompt}, seed ${pictures[0].seed}`;
@@ -117,6 +119,15 @@ class Page {
     this.#answered = wanted;
     // Who has typed on meanwhile does not stay with it.
     if (wanted === this.#wanted) this.#settling = setTimeout(() => this.#settle(), SETTLED_MS);
+  }
+
+  /** Take a picture's word for what draws now: its model may have been opened anew since. */
+  #learn(name, { weights, engine }) {
+    const model = this.#model(name);
+    if (!weights || (weights === model.weights && engine === model.engine)) return;
+    Object.assign(model, { weights, engine });
+    this.#choices.describe();
+    this.#note(this.#explain);
   }
 
   #refuse(error, edited) {
@@ -154,11 +165,14 @@ class Page {
 
   /** Show what a link asks for, and say what of it makes no sense. */
   #follow(hash, otherwise = {}) {
-    const link = fromLink(hash.slice(1), this.#models);
-    const { recipe, problems } = link ?? { recipe: {}, problems: [] };
+    const read = () => fromLink(hash.slice(1), this.#models) ?? { recipe: {}, problems: [] };
+    const { recipe } = read();
     if (recipe.prompt === null) delete recipe.prompt;
     this.#change({ ...otherwise, ...recipe });
-    if (problems.length) this.#say("note", `About this link: ${problems.join("; ")}.`);
+    this.#note(() => {
+      const { problems } = read();
+      return problems.length ? `About this link: ${problems.join("; ")}.` : "";
+    });
   }
 
   async #readFile(file) {
@@ -179,7 +193,7 @@ class Page {
     const alike = same ?? this.#models.find((one) => one.weights === weights);
     const known = alike ?? this.#models.find((one) => one.name === model);
     this.#change({ prompt, seed, count: 1, against: "", ...(known && { model: known.name }) });
-    this.#say("note", this.#difference(recipe));
+    this.#note(() => this.#difference(recipe));
   }
 
   /** Say why the picture may not be the recipe's; the history has no engine. */
@@ -259,6 +273,12 @@ class Page {
     if (!(event.key in acts)) return;
     event.preventDefault();
     acts[event.key]();
+  }
+
+  /** Note what `explain()` says, now and when it is learned what draws; null: nothing. */
+  #note(explain) {
+    this.#explain = explain;
+    this.#say("note", explain?.());
   }
 
   /** Show a sentence as an "error", what was "cut", or a "note"; an empty one hides it. */

@@ -181,7 +181,7 @@ def test_a_model_that_was_opened_anew_is_known_by_its_pictures(visit: Any) -> No
     def renewed(route: Any) -> None:
         answer = route.fetch()
         told = answer.json()
-        for picture in told["data"][0]["pictures"]:
+        for picture in told["data"][0].get("pictures", ()):  # or it was replaced
             picture["weights"] = "f" * 64
         route.fulfill(response=answer, json=told)
 

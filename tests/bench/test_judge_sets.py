@@ -10,6 +10,7 @@ import pytest
 
 from bench.quality.judge_sets import read_labelled
 from distill.emoji_words import COLOURS
+from sidestep.errors import InvalidData
 
 NAMES = [f"thing-{number}" for number in range(100)]
 
@@ -47,5 +48,5 @@ def test_the_colour_of_what_is_recoloured_is_seen(write_bundle: Callable[..., Pa
 
 
 def test_a_folder_gives_icons_alone(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="sidestep data emoji"):
+    with pytest.raises(InvalidData, match="sidestep data emoji"):
         read_labelled(tmp_path, size_px=8)

@@ -83,7 +83,7 @@ BUDGETS = {
         ),
     ),
     "cpu": Budget(
-        about="two CPU cores, under 11 hours",
+        about="two CPU cores, under 10 hours",
         device="cpu",
         teacher=EmojiTeacherOptions(
             autoencoder=AutoencoderOptions(
@@ -97,7 +97,7 @@ BUDGETS = {
                 channels=UNET,
                 steps=UNBOUND,
                 batch=64,
-                seconds=6 * 3600,
+                seconds=4 * 3600,
             ),
             size_px=128,
             amounts=Amounts(colours=1, pairs=500),
@@ -107,7 +107,7 @@ BUDGETS = {
             iterations=UNBOUND,
             batch=16,
             init_timestep=800,
-            seconds=2700,
+            seconds=3600,
         ),
     ),
 }

@@ -77,14 +77,16 @@ def pair_captions(first: str, second: str) -> tuple[str, str]:
 def in_style(texts: Sequence[str], style: str, *, columns: int) -> list[str]:
     """Spread what a picture is called over `columns` captions, half of them with its style.
 
-    Half of the columns, or all, bear the first of `texts`; the others take turns.
+    Half of the columns, or all, bear the first of `texts`; the others take turns, from style to
+    style too, so that the pictures of a thing bear more of its names than one of them can.
     """
     words = STYLE_WORDS[style]
     others = texts[1:] or texts[:1]
+    first = list(STYLE_WORDS).index(style) * (columns // 4)
     chosen = []
     for column in range(columns):
         pair, with_style = divmod(column, 2)
-        text = texts[0] if pair % 2 == 0 else others[(pair // 2) % len(others)]
+        text = texts[0] if pair % 2 == 0 else others[(first + pair // 2) % len(others)]
         chosen.append(styled(text, words[pair // 2 % len(words)]) if with_style else text)
     return chosen
 

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import secrets
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ logger = logging.getLogger("sidestep.serve")
 PREFIX = "sk-sidestep-"
 MAX_NAME = 64
 OWNER_ONLY = 0o600
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,11 @@ def revoke_key(path: Path, name: str) -> Key:
 def read_keys(path: Path) -> list[Key]:
     """Read the file; raises InvalidRequest if it is missing or damaged."""
     try:
-        return [Key(**values) for values in json.loads(path.read_text("utf-8"))["keys"]]
+        keys = [Key(**values) for values in json.loads(path.read_text("utf-8"))["keys"]]
+        for key in keys:
+            if not _SHA256.fullmatch(key.sha256):
+                raise ValueError(f"the sha256 of {key.name!r} is not 64 hexadecimal digits")
+        return keys
     except FileNotFoundError:
         message = f"{path} is missing; make a key with: sidestep keys add NAME --keys {path}"
         raise InvalidRequest(message, field="keys") from None

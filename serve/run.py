@@ -34,11 +34,12 @@ def serve(settings: Settings) -> None:
     Raises InvalidRequest for an address that cannot be used, and InvalidModel for a model that
     cannot be opened.
     """
+    settings = settings.settled()  # the worker is another process, in another folder
     address = _free_address(settings.host, settings.port)
     check_guards(settings)
     if not settings.keys and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         print(f"warning: {settings.host} {OPEN_TO_ALL}", file=sys.stderr, flush=True)
-    os.environ.update(settings.to_environment())  # the worker is another process
+    os.environ.update(settings.to_environment())
     load_generators(settings)
     telling = threading.Thread(target=_tell_when_ready, args=(address, settings.port), daemon=True)
     telling.start()

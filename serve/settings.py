@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Self
 
 from sidestep.engines.load import ENGINES
 from sidestep.errors import InvalidRequest
-from sidestep.model_folder import DECODERS
+from sidestep.model_folder import DECODERS, named_folder
 from sidestep.requests import MAX_COUNT, MAX_DEADLINE_MS
 
 PREFIX = "SIDESTEP_"
@@ -184,6 +185,21 @@ class Settings:
         }
         return cls(**values)
 
+    def settled(self) -> Self:
+        """Write paths so that a process in another folder finds them.
+
+        Raises InvalidRequest for a path with a comma where a variable holds several.
+        """
+        texts = ("keys", "deny_list", "access_log")
+        paths = {name: path for name in texts if (path := getattr(self, name)) not in (None, "-")}
+        files = {name: str(Path(path).absolute()) for name, path in paths.items()}
+        models = tuple(_absolute(text) for text in self.model)
+        for text in models:
+            if SEPARATOR in text:
+                message = f"model {text!r} has a comma, which separates models; rename the folder"
+                raise InvalidRequest(message, field="model")
+        return replace(self, model=models, **files)
+
     def to_environment(self) -> dict[str, str]:
         """Write the variables that make a worker's settings equal to these."""
         values = {option.name: getattr(self, option.name) for option in fields(self)}
@@ -192,6 +208,12 @@ class Settings:
             for name, value in values.items()
             if value is not None
         }
+
+
+def _absolute(text: str) -> str:
+    """Write a model's folder, and its name if it has one, with the whole path."""
+    name, folder = named_folder(text)
+    return f"{name}={folder.absolute()}" if name else str(folder.absolute())
 
 
 def split(text: str) -> tuple[str, ...]:

@@ -75,6 +75,7 @@ class Generator:
         The generator's `again` does the same once more, with the files as they are then.
         """
         folder = ModelFolder.open(path).with_decoder(decoder)
+        folder.check(folder.files_under("tokenizer"))  # half its merges would draw other things
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=folder.card.tokens)
         card, name = folder.card, name or folder.card.name
         reopen = partial(load_on_devices, folder, engine, devices)

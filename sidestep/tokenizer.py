@@ -65,17 +65,10 @@ class PromptTokenizer:
         try:
             self.start, self.end = int(vocabulary[START]), int(vocabulary[END])
             self.pad = int(vocabulary[_pad_token(folder)])
-            model = models.BPE(
-                vocabulary,
-                [(left, right) for left, right in pairs],
-                unk_token=END,
-                continuing_subword_prefix="",
-                end_of_word_suffix="</w>",
-            )
+            self._bpe = Tokenizer(_bpe(vocabulary, [(left, right) for left, right in pairs]))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidModel(f"{folder}: the tokenizer is not CLIP's BPE ({error})") from error
         self.length = length
-        self._bpe = Tokenizer(model)
         self._bpe.normalizer = normalizers.Sequence(
             [
                 normalizers.NFC(),
@@ -108,6 +101,20 @@ class PromptTokenizer:
                 )
                 warnings.warn(message, PromptCut, stacklevel=2)
         return np.stack([row.ids for row in rows])
+
+
+def _bpe(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> models.BPE:
+    """Build CLIP's model; raises ValueError for a merge of what the vocabulary does not have."""
+    try:
+        return models.BPE(
+            vocabulary,
+            merges,
+            unk_token=END,
+            continuing_subword_prefix="",
+            end_of_word_suffix="</w>",
+        )
+    except Exception as error:  # tokenizers has no class of its own for it
+        raise ValueError(str(error)) from error
 
 
 def _pad_token(folder: Path) -> str:

@@ -142,7 +142,7 @@ def command(**given: Any) -> None:
         from serve.settings import Settings
 
         settings = Settings.from_environment()
-        serve(replace(settings, model=(str(model.absolute()),), port=given["port"]))
+        serve(replace(settings, model=(str(model),), port=given["port"]))
 
 
 def _refuse_idle(given: dict[str, Any]) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import Field, fields
-from pathlib import Path
 from typing import Any
 
 import click
 
 from serve.settings import SEPARATOR, Settings, variable
-from sidestep.model_folder import named_folder
 
 
 class _Listed(type(click.STRING)):  # type: ignore[misc]
@@ -54,14 +52,7 @@ def command(**values: Any) -> None:
     """Serve pictures over HTTP, with a page at /ui where they follow your typing."""
     from serve.run import serve
 
-    for name in ("keys", "deny_list", "access_log"):
-        if values[name] and values[name] != "-":
-            values[name] = str(Path(values[name]).absolute())
-    values["model"] = tuple(_absolute(text) for text in values["model"])
+    lists = {name: value for name, value in values.items() if isinstance(value, tuple)}
+    for name, parts in lists.items():  # a variable's have spaces around its commas, as people write
+        values[name] = tuple(part.strip() for part in parts if part.strip())
     serve(Settings(**values))
-
-
-def _absolute(text: str) -> str:
-    """Write a model's folder so that another process finds it."""
-    name, folder = named_folder(text)
-    return f"{name}={folder.absolute()}" if name else str(folder.absolute())

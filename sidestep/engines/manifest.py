@@ -78,7 +78,7 @@ def read_manifest(folder: Path, mend: str) -> Manifest:
         raise InvalidModel(f"{path} is damaged ({error!r}); run: {mend}") from error
     key = _key(create=False)
     wanted = _sign(manifest, key) if key else "no key"
-    if not hmac.compare_digest(wanted, str(manifest.signature)):
+    if not hmac.compare_digest(wanted.encode(), str(manifest.signature).encode()):
         raise EngineMismatch(
             "the signature", plan=manifest.signature[:12], here=wanted[:12], mend=mend
         )

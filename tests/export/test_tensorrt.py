@@ -119,6 +119,11 @@ def edited_manifest(place: Path, _: pytest.MonkeyPatch) -> None:
     (place / MANIFEST).write_text(json.dumps({**values, "target": "sm80"}))
 
 
+def foreign_letters(place: Path, _: pytest.MonkeyPatch) -> None:
+    values = json.loads((place / MANIFEST).read_text())
+    (place / MANIFEST).write_text(json.dumps({**values, "signature": "é"}))
+
+
 def another_machine(_: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setenv("SIDESTEP_ENGINE_KEY", "another machine's")
 
@@ -149,6 +154,7 @@ def other_weights(place: Path, _: pytest.MonkeyPatch) -> None:
         (no_manifest, InvalidModel, r"manifest\.json is missing"),
         (damaged_manifest, InvalidModel, r"manifest\.json is damaged"),
         (edited_manifest, EngineMismatch, "the signature is [0-9a-f]{12} in the plan's manifest"),
+        (foreign_letters, EngineMismatch, "the signature is é"),
         (another_machine, EngineMismatch, "the signature"),
         (a_machine_that_never_compiled, EngineMismatch, "but no key here"),
         (another_plan, EngineMismatch, "the plan's hash is [0-9a-f]{12}"),

@@ -38,7 +38,12 @@ def test_a_ring_sees_changes_of_its_file(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-@pytest.mark.parametrize("spoil", [lambda p: p.unlink(), lambda p: p.write_text("{")])
+ODD = '{"keys": [{"name": "anna", "sha256": "é", "created": "today"}]}'
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda p: p.unlink(), lambda p: p.write_text("{"), lambda p: p.write_text(ODD)]
+)
 def test_a_file_that_cannot_be_read_lets_nobody_in(
     tmp_path: Path, spoil: Callable[[Path], object], caplog: pytest.LogCaptureFixture
 ) -> None:

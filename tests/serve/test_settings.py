@@ -38,6 +38,20 @@ def test_other_values_are_named_too(name: str, words: str) -> None:
         Settings.from_environment({name: "maybe"})
 
 
+def test_paths_are_made_absolute_for_the_worker() -> None:
+    given = Settings(model=("m", "n=o"), keys="k.json", access_log="-")
+    here = Path.cwd()
+    settled = Settings(
+        model=(f"{here}/m", f"n={here}/o"), keys=str(here / "k.json"), access_log="-"
+    )
+    assert given.settled() == settled == settled.settled()
+
+
+def test_a_model_with_a_comma_is_refused_before_the_worker_reads_two() -> None:
+    with pytest.raises(InvalidRequest, match=r"'/srv/a,b/model' has a comma.*rename"):
+        Settings(model=("/srv/a,b/model",)).settled()
+
+
 def test_the_documentation_lists_every_setting_as_it_is() -> None:
     rows = re.findall(r"^\| `(SIDESTEP_\w+)` \| (.*?) \| (.*?) \|$", DOCS.read_text(), re.M)
     wanted = []

@@ -79,6 +79,14 @@ def test_a_damaged_vocabulary_is_named(
         PromptTokenizer(tmp_path, length=12)
 
 
+def test_a_merge_outside_the_vocabulary_is_named(tokenizer_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_bytes((tokenizer_folder / "vocab.json").read_bytes())
+    merges = (tokenizer_folder / "merges.txt").read_text()
+    (tmp_path / "merges.txt").write_text(merges + "never seen\n")
+    with pytest.raises(InvalidModel, match=r"not CLIP's BPE.*vocabulary"):
+        PromptTokenizer(tmp_path, length=12)
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match="cannot read the tokenizer"):
         PromptTokenizer(tmp_path / "none", length=12)

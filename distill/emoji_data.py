@@ -60,7 +60,13 @@ def build(out: Path, *, size_px: int = 64) -> list[EmojiSet]:
 
 def load(folder: Path, *, size_px: int = 64) -> list[EmojiSet]:
     """Read a finished data set; raises InvalidData naming the missing or damaged file."""
-    return [_read_set(source, _shard(folder, source, size_px)) for source in SOURCES]
+    files = shards(folder, size_px=size_px)
+    return [_read_set(source, file) for source, file in zip(SOURCES, files, strict=True)]
+
+
+def shards(folder: Path, *, size_px: int) -> list[Path]:
+    """Name the files that `load` reads."""
+    return [_shard(folder, source, size_px) for source in SOURCES]
 
 
 def _shard(folder: Path, source: Source, size_px: int) -> Path:

@@ -1,5 +1,6 @@
 """Train the embedded model's teacher from nothing: data, tokenizer, autoencoder, text and UNet.
 
+OUT/data.json                    which pictures the run began with; it goes on with no others
 OUT/autoencoder/, OUT/teacher/   states, logs and grids of the two trainings
 OUT/latents.safetensors          the pictures, encoded once, and OUT/captions.json beside it
 OUT/lighter/                     a lighter autoencoder of the same latents, where one is asked for
@@ -53,14 +54,14 @@ from distill.teacher import (
     new_unet,
     train_teacher,
 )
-from sidestep.errors import InvalidTraining
-from sidestep.files import atomic_folder, atomic_path, write_bytes, write_json
+from sidestep.errors import InvalidData, InvalidTraining
+from sidestep.files import atomic_folder, atomic_path, sha256, write_bytes, write_json
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
 
 TOKENS = 24
 VOCABULARY = 4096
-CAPTIONS, QUALITY = "captions.json", "quality.json"
+CAPTIONS, DATA, QUALITY = "captions.json", "data.json", "quality.json"
 BUNDLE = ".safetensors"  # a data set that is a file and not a folder
 SHARES = (0.55, 0.2, 0.25)  # of plain, recoloured and composed pictures in what the teacher sees
 
@@ -97,7 +98,7 @@ def train_emoji_teacher(
     data: the file of `sidestep data bundle`, or the folder of `sidestep data emoji`
     Under torchrun the first process makes the tokenizer, autoencoder and latents while the others
     wait; then all train the teacher, each on its rows of every batch.
-    Raises InvalidTraining for a device that is not there.
+    Raises InvalidTraining for a device that is not there, and for an `out` of other pictures.
     """
     training_device(device)  # before any work
     processes = current()
@@ -127,13 +128,16 @@ def train_emoji_teacher(
         vae = read_autoencoder(out / ("lighter" if options.lighter else "autoencoder"))
         networks = (text.cpu(), unet.cpu(), vae)
         write_teacher(out / "model", Teacher(*networks, out / "tokenizer", SCHEDULE))
-        write_json(out / "model" / TRAINING, _training(options, captioned, out))
+        size_px = captioned.latents.shape[-1] * 2 ** (len(vae.config.block_out_channels) - 1)
+        told = _training(options, captioned, out, size_px=size_px)
+        write_json(out / "model" / TRAINING, told)
     processes.wait()
     return out / "model"
 
 
 def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -> None:
     """Make tokenizer, autoencoders, latents and captions, as far as they are not there."""
+    _bind(data, out, options)
     finished = ["latents.safetensors", CAPTIONS, "prompts.txt", "tokenizer/vocab.json"]
     if options.lighter:
         finished.append("lighter/vae/config.json")
@@ -146,6 +150,21 @@ def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -
     _autoencoder(pictures, out / "autoencoder", options, device)
     _latents(pictures, out, device)
     _lighter(pictures, out, options.lighter, device)
+
+
+def _bind(data: Path, out: Path, options: EmojiTeacherOptions) -> None:
+    """Note which pictures `out` begins with; raises InvalidTraining if it began with others."""
+    bundled = data.suffix == BUNDLE
+    files = [data] if bundled else emoji_data.shards(data, size_px=options.size_px)
+    if missing := next((file for file in files if not file.is_file()), None):
+        make = "bundle --out FILE" if bundled else f"emoji --size {options.size_px} --out DIR"
+        raise InvalidData(f"{missing} is missing; run: sidestep data {make}")
+    told = {file.name: sha256(file) for file in files} | asdict(options.amounts)
+    path = out / DATA
+    if not path.is_file():
+        write_json(path, told)
+    elif json.loads(path.read_text(encoding="utf-8")) != told:
+        raise InvalidTraining(f"{out} was begun with other pictures; choose another --out")
 
 
 def read_pictures(data: Path, options: EmojiTeacherOptions, device: str) -> TrainingPictures:
@@ -174,7 +193,9 @@ def _captioned(out: Path) -> CaptionedLatents:
     return CaptionedLatents(latents, ids, empty, tuple(told["groups"]), SHARES)
 
 
-def _training(options: EmojiTeacherOptions, captioned: CaptionedLatents, out: Path) -> Any:
+def _training(
+    options: EmojiTeacherOptions, captioned: CaptionedLatents, out: Path, *, size_px: int
+) -> Any:
     """Tell how the teacher was made; a run that started from another tells of that one first."""
     before = read_training(options.start_from) if options.start_from else None
     before = before or {"autoencoder": _told(options.autoencoder, out / "autoencoder")}
@@ -183,7 +204,7 @@ def _training(options: EmojiTeacherOptions, captioned: CaptionedLatents, out: Pa
     phase = {
         "pictures": len(captioned.latents),
         "groups": captioned.groups,
-        "size_px": options.size_px,
+        "size_px": size_px,
         **_told(options.teacher, out / "teacher"),
     }
     return {**before, "teacher": [*before.get("teacher", []), phase]}

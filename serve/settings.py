@@ -192,7 +192,7 @@ class Settings:
         """
         texts = ("keys", "deny_list", "access_log")
         paths = {name: path for name in texts if (path := getattr(self, name)) not in (None, "-")}
-        files = {name: str(Path(path).absolute()) for name, path in paths.items()}
+        files: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in paths.items()}
         models = tuple(_absolute(text) for text in self.model)
         for text in models:
             if SEPARATOR in text:

@@ -30,7 +30,7 @@ from distill.emoji_sources import styled
 from distill.progress import Progress
 from distill.rates import cosine, set_rate
 from sidestep.errors import InvalidData
-from sidestep.files import atomic_folder, write_json
+from sidestep.files import atomic_folder, sha256, write_json
 from sidestep.tokenizer import PromptTokenizer
 
 TOKENS = 24  # the longest caption has 20
@@ -72,7 +72,8 @@ def train_judge(
     """Train and write the judge's folder `out`; returns what was measured on the test pictures.
 
     data: the real pictures; made: what it also learns, which is no part of the reference
-    Resumes from `run/state-*.safetensors`. Raises InvalidData for pictures of another size.
+    Resumes from `run/state-*.safetensors`. Raises InvalidData for pictures of another size, and
+    InvalidTraining if the run was begun with others.
     """
     if (found := data.pictures.shape[1]) != options.size_px:
         raise InvalidData(
@@ -199,7 +200,12 @@ def _train(
         {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
     ]
     adam = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
-    state = Checkpoint(run, {"judge": network}, {"adam": adam}, asdict(options))
+    learned = {
+        "words": sha256(run / "tokenizer" / "vocab.json"),
+        "pictures": [len(part.names) for part, _ in parts],
+    }
+    identity = {**asdict(options), **learned}
+    state = Checkpoint(run, {"judge": network}, {"adam": adam}, identity)
     network.train()
     progress = Progress(run, "judge", first=state.load(), last=options.steps, log_every=50)
     for step in progress:

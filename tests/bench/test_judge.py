@@ -93,6 +93,9 @@ def test_another_run_is_not_gone_on_with(
     train_judge(world, tmp_path, tmp_path / "judge", replace(judge_options, steps=1))
     with pytest.raises(InvalidTraining, match="steps"):
         train_judge(world, tmp_path, tmp_path / "judge", replace(judge_options, steps=2))
+    others = replace(world, names=[f"new {name}" for name in world.names])
+    with pytest.raises(InvalidTraining, match=r"other options: words .*choose another --out"):
+        train_judge(others, tmp_path, tmp_path / "judge", replace(judge_options, steps=1))
 
 
 def test_pictures_of_another_size_are_refused(

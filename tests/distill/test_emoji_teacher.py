@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file as load_numpy
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
@@ -22,7 +23,7 @@ from distill.folders import load_teacher
 from distill.picture_quality import psnr
 from distill.rates import cosine
 from distill.teacher import CaptionedLatents, TeacherOptions, draw_batch
-from sidestep.errors import InvalidModel
+from sidestep.errors import InvalidData, InvalidModel, InvalidTraining
 
 OPTIONS = EmojiTeacherOptions(
     autoencoder=AutoencoderOptions(channels=(8, 16), steps=2, batch=2, warmup_steps=1),
@@ -56,6 +57,22 @@ def test_a_teacher_is_trained_resumed_and_written(data: Path, tmp_path: Path) ->
     first = teacher.unet.state_dict()
     again = load_teacher(train_emoji_teacher(data, out, OPTIONS)).unet.state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+def test_a_run_goes_on_with_its_own_pictures_alone(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train_emoji_teacher(data, out, OPTIONS)
+    told = json.loads((out / "model" / "training.json").read_text())
+    assert told["teacher"][0]["size_px"] == 16
+    words = (out / "prompts.txt").read_bytes()
+    with pytest.raises(InvalidData, match=r"noto-32\.safetensors is missing; run: .* --size 32"):
+        train_emoji_teacher(data, out, replace(OPTIONS, size_px=32))
+    shard = data / "noto-16.safetensors"
+    metadata = {"names": '["star", "key", "crown"]', "package": _identity(SOURCES[0])}
+    save_file(load_numpy(shard), shard, metadata=metadata)
+    with pytest.raises(InvalidTraining, match="run was begun with other pictures"):
+        train_emoji_teacher(data, out, OPTIONS)
+    assert (out / "prompts.txt").read_bytes() == words
 
 
 def test_a_teacher_starts_from_another_run(data: Path, tmp_path: Path) -> None:

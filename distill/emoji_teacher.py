@@ -157,7 +157,9 @@ def _bind(data: Path, out: Path, options: EmojiTeacherOptions) -> None:
     bundled = data.suffix == BUNDLE
     files = [data] if bundled else emoji_data.shards(data, size_px=options.size_px)
     if missing := next((file for file in files if not file.is_file()), None):
-        make = "bundle --out FILE" if bundled else f"emoji --size {options.size_px} --out DIR"
+        make = f"bundle --out {data}"
+        if not bundled:
+            make = f"emoji --out {data} --size {options.size_px}"
         raise InvalidData(f"{missing} is missing; run: sidestep data {make}")
     told = {file.name: sha256(file) for file in files} | asdict(options.amounts)
     path = out / DATA

@@ -56,7 +56,7 @@ def test_it_names_and_ranks_the_models_pictures(
     """Real pictures, the model's, the same blurred, and noise: each is judged worse."""
     plan = make_plan(reference, images=IMAGES, held_out=[], diverse=[])
     pictures = torch.from_numpy(drawn).movedim(-1, 1).float() / 255
-    blurred = gaussian(pictures, 1.0).movedim(1, -1).mul(255).byte().numpy()
+    blurred = gaussian(pictures, pictures.shape[-1] / 64).movedim(1, -1).mul(255).byte().numpy()
     noise = np.random.default_rng(0).integers(0, 256, drawn.shape, np.uint8)
     seen = {
         "real": plan.yardstick,

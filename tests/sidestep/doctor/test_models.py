@@ -54,7 +54,7 @@ def test_a_whole_model(emoji: ModelFolder) -> None:
     write_plan(emoji)
     lines = list(check_model(emoji))
     assert lines[0] == f"{len(emoji.card.files)} files are those of sidestep.json"
-    assert lines[1].endswith("at timestep 625")
+    assert lines[1].endswith(f"at timestep {emoji.schedule.init_timestep}")
     assert lines[2].startswith("onnx: the certificate")
     assert lines[3] == "tensorrt-rtx-sm89-fp16: the plan is of these weights, for sm89"
 

@@ -16,15 +16,18 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import bentoml
+from bentoml._internal.server.http import traffic
 from bentoml.validators import ContentType
 from uvicorn.config import HTTP_PROTOCOLS
 
 from serve.settings import Settings
+from serve.timeout import Timeout
 from serve.tracing import bentoml_options, bentoml_tracer
 from sidestep.requests import MAX_DEADLINE_MS
 
 # BentoML names no protocol when it makes its server, so this one is what it gets.
 HTTP_PROTOCOLS["auto"] = "serve.connections:PatientProtocol"
+traffic.TimeoutMiddleware = Timeout  # found by name for each app
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
@@ -134,7 +137,7 @@ worker = WorkerApp()
 @bentoml.service(
     name="sidestep",
     workers=1,  # the queue and the page's sessions are in one process
-    traffic={"timeout": LONGEST_S},  # BentoML's own is a minute, and its 504 has another shape
+    traffic={"timeout": LONGEST_S},  # BentoML's own is a minute
     metrics={"enabled": False},  # its labels are raw paths, and grow without bound
     logging={"access": {"enabled": False}},
     tracing=bentoml_options(SETTINGS.traces, SETTINGS.trace_percent),

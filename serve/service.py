@@ -31,6 +31,7 @@ traffic.TimeoutMiddleware = Timeout  # found by name for each app
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
+    from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -90,18 +91,19 @@ class WorkerApp:
         assert self.app is not None, "a worker answers only after its start"
         return guard_beside(self.app, other, Settings.from_environment())
 
-    async def generate(self, values: dict[str, Any], address: str) -> Response:
+    async def generate(self, values: dict[str, Any], asked: Request) -> Response:
         """Answer BentoML's own route with one picture, or with an error in our shape."""
         from serve.errors import answer, translate
+        from serve.listening import draw
         from serve.pictures import respond
         from sidestep.images import MEDIA_TYPES
         from sidestep.requests import GenerateRequest
 
         assert self.app is not None, "a worker answers only after its start"
         try:
-            request = GenerateRequest.parse(values)
-            pictures = await self.app.state.models.generate(request, address=address)
-            return respond(pictures, MEDIA_TYPES[request.format], {"Cache-Control": "no-store"})
+            wanted = GenerateRequest.parse(values)
+            pictures = await draw(asked, self.app.state.models, wanted)
+            return respond(pictures, MEDIA_TYPES[wanted.format], {"Cache-Control": "no-store"})
         except Exception as error:
             return answer(translate(error))
 
@@ -167,8 +169,7 @@ class Sidestep:
     ) -> Annotated[bytes, ContentType("image/*")]:
         """Draw a prompt for BentoML's own clients."""
         values = {"prompt": prompt, "seed": seed, "model": model, "format": format}
-        client = ctx.request.client
-        answer: Any = await worker.generate(values, client.host if client else "")
+        answer: Any = await worker.generate(values, ctx.request)
         ctx.response.status_code = answer.status_code  # BentoML sets it once more
         return answer  # type: ignore[no-any-return]
 

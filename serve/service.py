@@ -109,7 +109,7 @@ class WorkerApp:
 
 
 class NativeGuard:
-    """BentoML's middleware: its own route passes what ours pass, see `serve.guards`."""
+    """BentoML's middleware: its own routes pass what ours pass, see `serve.guards`."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap BentoML's app."""
@@ -117,11 +117,11 @@ class NativeGuard:
         self._guarded: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Guard the native route; our own app guards itself.
+        """Guard what BentoML answers, probes aside; our own app guards itself.
 
         All that begins like it is guarded: BentoML's router also takes a line's end after it.
         """
-        if scope["type"] != "http" or not scope["path"].startswith(NATIVE):
+        if scope["type"] != "http" or not scope["path"].startswith(BENTOML_ROUTES):
             await self._app(scope, receive, send)
             return
         if self._guarded is None:
@@ -132,6 +132,7 @@ class NativeGuard:
 SWITCH_S = 0.0005
 LONGEST_S = MAX_DEADLINE_MS / 1e3 + 60  # longer than any request, and than opening a model
 NATIVE = "/bentoml/generate"
+BENTOML_ROUTES = (NATIVE, "/schema.json")  # and probes: /livez, /readyz and /healthz
 SETTINGS = Settings.from_environment()
 worker = WorkerApp()
 

@@ -32,6 +32,7 @@ from sidestep.model_info import ModelInfo
 from sidestep.requests import FORMATS, GenerateRequest, ImageFormat, Picture, Timings
 
 TIMEOUT_S = 60.0
+MARGIN_S = 10.0  # for a picture that is drawn at its deadline to arrive
 _TIMINGS = tuple(field.name for field in fields(Timings))
 
 
@@ -42,6 +43,7 @@ class Client:
         """Make a client; nothing is sent yet.
 
         key: the API key, where the service wants one
+        timeout_s: how long an answer may take; where a request has a later deadline, that long
 
         Raises InvalidRequest where `url` is no address or `key` cannot be a header.
         """
@@ -52,6 +54,7 @@ class Client:
             address = httpx.URL(url.rstrip("/"))
         except httpx.InvalidURL as error:
             raise _no_address(error) from None
+        self._timeout_s = timeout_s
         self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=timeout_s)
 
     async def __aenter__(self) -> Self:
@@ -78,7 +81,10 @@ class Client:
         cannot be reached, is stopping or fails.
         """
         body = request.model_dump(exclude_none=True)
-        response = await self._send("POST", "/generate", json=body)
+        timeout_s = self._timeout_s
+        if request.deadline_ms:
+            timeout_s = max(timeout_s, request.deadline_ms / 1e3 + MARGIN_S)
+        response = await self._send("POST", "/generate", json=body, timeout=timeout_s)
         return _pictures(response, request)
 
     async def models(self) -> list[ModelInfo]:
@@ -103,10 +109,10 @@ class Client:
             raise _not_ours(response, error) from error
         return reloaded
 
-    async def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send and return a good answer; raises what the service told of a bad one."""
         try:
-            response = await self._http.request(method, path, **body)
+            response = await self._http.request(method, path, **options)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise _no_address(error) from None
         except httpx.HTTPError as error:

@@ -109,6 +109,17 @@ async def test_nobody_listens() -> None:
             await client.generate(GenerateRequest(prompt="a"))
 
 
+async def test_it_waits_as_long_as_the_deadline_that_it_sends(
+    make_generator: MakeGenerator, listen: Listen
+) -> None:
+    slow = make_generator(FakeEngine(tokens=12, delay_s=0.3))
+    async with Client(listen(create_app(slow, Settings())), timeout_s=0.1) as client:
+        with pytest.raises(ServiceUnavailable, match="ReadTimeout"):
+            await client.generate(GenerateRequest(prompt="a"))
+        request = GenerateRequest(prompt="a", deadline_ms=60_000)
+        assert len(await client.generate(request)) == 1
+
+
 @pytest.mark.parametrize("url", ["http://[::1", "http://a:b", "nonsense", ""])
 async def test_what_is_no_address(url: str) -> None:
     with pytest.raises(InvalidRequest, match="the address is not a URL"):

@@ -9,6 +9,7 @@ Needs an event loop, as the service's own `generate` does, so that a page can us
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 from dataclasses import fields
 from types import TracebackType
@@ -55,7 +56,9 @@ class Client:
         except httpx.InvalidURL as error:
             raise _no_address(error) from None
         self._timeout_s = timeout_s
-        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=timeout_s)
+        self._http = httpx.AsyncClient(
+            base_url=address, headers=headers, timeout=timeout_s, mounts=_past_proxies(address)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,6 +126,15 @@ class Client:
         if response.is_success:
             return response
         raise _error(response)
+
+
+def _past_proxies(address: httpx.URL) -> dict[str, None]:
+    """Take no proxy to this machine itself, whatever http_proxy says: it would ask its own."""
+    try:
+        here = ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        here = address.host == "localhost"
+    return dict.fromkeys(("http://", "https://", "all://")) if here else {}
 
 
 def _no_address(error: Exception) -> InvalidRequest:

@@ -97,9 +97,9 @@ async def sweep(
         found = Sweep(tuple(trials))
         if trials[-1].run.died or failed():
             break
-        if found.kept and found.missed - found.kept <= precision * found.missed:
+        unbounded = math.isinf(found.missed)  # and the share of infinity would be any rate's
+        if found.kept and not unbounded and found.missed - found.kept <= precision * found.missed:
             break
-        unbounded = math.isinf(found.missed)
         rate = 2 * found.kept if unbounded else (found.kept + found.missed) / 2
         if rate < slowest:
             break

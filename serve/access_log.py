@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener, WatchedFileHandler
 from queue import Full, Queue
@@ -38,7 +39,7 @@ class AccessLog:
         handler.handleError = self._failed  # type: ignore[method-assign]
         lines: Queue[logging.LogRecord] = Queue(MOST_WAITING)
         self._handler, self._queue = handler, _Dropping(lines, lost)
-        self._listener = QueueListener(lines, handler)
+        self._listener = _Patient(lines, handler)
         self._listener.start()
 
     def write(self, values: dict[str, Any]) -> None:
@@ -49,7 +50,8 @@ class AccessLog:
     def close(self) -> None:
         """Write what waits, and close the file."""
         self._listener.stop()
-        self._handler.close()
+        with suppress(OSError):  # of lines that were counted when they could not be written
+            self._handler.close()
 
     def _failed(self, record: logging.LogRecord) -> None:
         self._lost.inc()
@@ -61,10 +63,32 @@ class AccessLog:
 def open_handler(where: str) -> logging.Handler:
     """Open what the lines are written to; raises InvalidRequest if it cannot be."""
     try:
-        return logging.StreamHandler(sys.stdout) if where == "-" else WatchedFileHandler(where)
+        return logging.StreamHandler(sys.stdout) if where == "-" else _Reopened(where)
     except OSError as error:
         message = f"access_log: {where} cannot be written ({error.strerror})"
         raise InvalidRequest(message, field="access_log") from None
+
+
+class _Reopened(WatchedFileHandler):
+    """Tells of a file that cannot be opened anew, and tries again at the next line.
+
+    What the standard handler raises then would end the listener's thread.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+
+class _Patient(QueueListener):
+    """Waits for room in the queue to say that it ends."""
+
+    queue: Queue[Any]
+
+    def enqueue_sentinel(self) -> None:
+        self.queue.put(None)
 
 
 class _Dropping(QueueHandler):

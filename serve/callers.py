@@ -16,12 +16,14 @@ class Caller:
     """Where a request comes from, and with which key.
 
     forwarded: whether a proxy passed it on
+    web: whether a web page asks, by a browser
     told: what the access log should tell of the request
     """
 
     address: str = ""
     key: Key | None = None
     forwarded: bool = False
+    web: bool = False
     told: dict[str, Any] = field(default_factory=dict)
 
 

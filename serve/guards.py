@@ -64,7 +64,8 @@ class Guards:
         """Tell who asks; raises Unauthorized where a key is needed and none fits."""
         client = scope.get("client")
         forwarded = any(name in headers for name in ("x-forwarded-for", "forwarded", "x-real-ip"))
-        caller = Caller(client[0] if client else "", forwarded=forwarded)
+        address = client[0] if client else ""
+        caller = Caller(address, forwarded=forwarded, web=_of_a_page(headers))
         if self._ring is not None and scope["path"] not in OPEN:
             caller.key = _find(self._ring, headers)
             caller.told["key"] = caller.key.name
@@ -93,6 +94,12 @@ class Guards:
 
 _BEARER = 'Bearer realm="sidestep"'
 _BASIC = 'Basic realm="sidestep: any name, and the API key as password", charset="UTF-8"'
+
+
+def _of_a_page(headers: Headers) -> bool:
+    """Whether a browser sends this for a page, of whatever origin; it tells in these headers."""
+    site = headers.get("sec-fetch-site", "none")
+    return "origin" in headers or site not in ("none", "same-origin")
 
 
 def _find(ring: KeyRing, headers: Headers) -> Key:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from serve.lines import Job
 from sidestep.requests import GenerateRequest, Picture
 
 
@@ -17,16 +15,19 @@ class Order:
 
     On a busy event loop each step from one future to the next costs a whole round of the loop.
     So threads count the pictures, and the loop hears of the last one alone.
+
+    It does not know its jobs: their callbacks know it, and such a circle would keep every request's
+    pixels until the garbage collector comes.
     """
 
-    def __init__(self, request: GenerateRequest, jobs: Sequence[Job]) -> None:
-        """Begin an order of one picture for each job, on the running event loop."""
-        self.request, self.jobs = request, jobs
+    def __init__(self, request: GenerateRequest) -> None:
+        """Begin an order of all pictures of a request, on the running event loop."""
+        self.request = request
         self.dropped = ""  # what of the prompt did not fit
         self._loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = self._loop.create_future()
-        self._pictures: list[Picture | None] = [None] * len(jobs)
-        self._missing = len(jobs)
+        self._pictures: list[Picture | None] = [None] * request.count
+        self._missing = request.count
         self._lock = threading.Lock()
 
     @property

@@ -43,15 +43,15 @@ def check_allowed() -> None:
     """Raise Forbidden unless the caller has an admin's key, or asks from this machine itself.
 
     Where keys are in use, being on this machine is not enough. A proxy on this machine asks for
-    others, so what is forwarded is not local. The JSON body keeps pages of other origins out: a
-    browser asks for leave first, which nobody gives.
+    others, so what is forwarded is not local. So does a browser on this machine, for whatever page
+    is open in it; the JSON body keeps pages of other origins out only until CORS lets them in.
     """
     caller = current()
     if caller.key is not None:
         if not caller.key.admin:
             raise Forbidden("this API key may not reload models; add one with --admin")
         return
-    if caller.forwarded or not _is_loopback(caller.address):
+    if caller.forwarded or caller.web or not _is_loopback(caller.address):
         raise Forbidden("models are reloaded from this machine, or with an API key of --admin")
 
 

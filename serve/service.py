@@ -16,18 +16,22 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 import bentoml
+from bentoml._internal.server.http import traffic
 from bentoml.validators import ContentType
 from uvicorn.config import HTTP_PROTOCOLS
 
 from serve.settings import Settings
+from serve.timeout import Timeout
 from serve.tracing import bentoml_options, bentoml_tracer
 from sidestep.requests import MAX_DEADLINE_MS
 
 # BentoML names no protocol when it makes its server, so this one is what it gets.
 HTTP_PROTOCOLS["auto"] = "serve.connections:PatientProtocol"
+traffic.TimeoutMiddleware = Timeout  # found by name for each app
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
+    from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 
@@ -87,24 +91,25 @@ class WorkerApp:
         assert self.app is not None, "a worker answers only after its start"
         return guard_beside(self.app, other, Settings.from_environment())
 
-    async def generate(self, values: dict[str, Any], address: str) -> Response:
+    async def generate(self, values: dict[str, Any], asked: Request) -> Response:
         """Answer BentoML's own route with one picture, or with an error in our shape."""
         from serve.errors import answer, translate
+        from serve.listening import draw
         from serve.pictures import respond
         from sidestep.images import MEDIA_TYPES
         from sidestep.requests import GenerateRequest
 
         assert self.app is not None, "a worker answers only after its start"
         try:
-            request = GenerateRequest.parse(values)
-            pictures = await self.app.state.models.generate(request, address=address)
-            return respond(pictures, MEDIA_TYPES[request.format], {"Cache-Control": "no-store"})
+            wanted = GenerateRequest.parse(values)
+            pictures = await draw(asked, self.app.state.models, wanted)
+            return respond(pictures, MEDIA_TYPES[wanted.format], {"Cache-Control": "no-store"})
         except Exception as error:
             return answer(translate(error))
 
 
 class NativeGuard:
-    """BentoML's middleware: its own route passes what ours pass, see `serve.guards`."""
+    """BentoML's middleware: its own routes pass what ours pass, see `serve.guards`."""
 
     def __init__(self, app: ASGIApp) -> None:
         """Wrap BentoML's app."""
@@ -112,11 +117,11 @@ class NativeGuard:
         self._guarded: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Guard the native route; our own app guards itself.
+        """Guard what BentoML answers, probes aside; our own app guards itself.
 
         All that begins like it is guarded: BentoML's router also takes a line's end after it.
         """
-        if scope["type"] != "http" or not scope["path"].startswith(NATIVE):
+        if scope["type"] != "http" or not scope["path"].startswith(BENTOML_ROUTES):
             await self._app(scope, receive, send)
             return
         if self._guarded is None:
@@ -127,6 +132,7 @@ class NativeGuard:
 SWITCH_S = 0.0005
 LONGEST_S = MAX_DEADLINE_MS / 1e3 + 60  # longer than any request, and than opening a model
 NATIVE = "/bentoml/generate"
+BENTOML_ROUTES = (NATIVE, "/schema.json")  # and probes: /livez, /readyz and /healthz
 SETTINGS = Settings.from_environment()
 worker = WorkerApp()
 
@@ -134,7 +140,7 @@ worker = WorkerApp()
 @bentoml.service(
     name="sidestep",
     workers=1,  # the queue and the page's sessions are in one process
-    traffic={"timeout": LONGEST_S},  # BentoML's own is a minute, and its 504 has another shape
+    traffic={"timeout": LONGEST_S},  # BentoML's own is a minute
     metrics={"enabled": False},  # its labels are raw paths, and grow without bound
     logging={"access": {"enabled": False}},
     tracing=bentoml_options(SETTINGS.traces, SETTINGS.trace_percent),
@@ -164,8 +170,7 @@ class Sidestep:
     ) -> Annotated[bytes, ContentType("image/*")]:
         """Draw a prompt for BentoML's own clients."""
         values = {"prompt": prompt, "seed": seed, "model": model, "format": format}
-        client = ctx.request.client
-        answer: Any = await worker.generate(values, client.host if client else "")
+        answer: Any = await worker.generate(values, ctx.request)
         ctx.response.status_code = answer.status_code  # BentoML sets it once more
         return answer  # type: ignore[no-any-return]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from serve.batcher import STOPPING, Batcher
 from serve.delay import LoopDelay
 from serve.device import Device
-from serve.lines import Drawn
+from serve.lines import Drawn, Job
 from serve.metrics import Metrics, ModelMetrics
 from serve.moving_mean import MovingMean
 from serve.newest import Newest
@@ -109,26 +109,26 @@ class Studio:
         key = f"client {request.client_id}" if request.client_id else f"address {address}"
         beside_s = self._encoding.seconds + self.delay.of_an_answer
         jobs = self.batcher.admit(key, request.count, deadline_ms / 1e3, beside_s=beside_s)
-        order = Order(request, jobs)
+        order = Order(request)
         for place, job in enumerate(jobs):
             job.drawn.add_done_callback(partial(self._drawn, order, place))
         try:
             if request.count * self._latent_elements <= QUICK_ELEMENTS:
-                self._prepare(order)
+                self._prepare(order, jobs)
             else:
-                self._submit(order, partial(self._prepare, order))
+                self._submit(order, partial(self._prepare, order, jobs))
             return await order.pictures()
         finally:
             self.batcher.drop(jobs)
 
-    def _prepare(self, order: Order) -> None:
+    def _prepare(self, order: Order, jobs: Sequence[Job]) -> None:
         """Tokenise once, draw every seed's noise and supply the jobs."""
         request = order.request
         try:
             tokens = self.generator.tokenizer.encode(request.prompt)
             order.dropped = tokens.dropped
             ids = np.repeat(tokens.ids[None], request.count, axis=0)  # [B, L]
-            self.batcher.supply(order.jobs, ids, self.generator.noise(request.seeds))
+            self.batcher.supply(jobs, ids, self.generator.noise(request.seeds))
         except Exception as error:
             order.fail(error)
 

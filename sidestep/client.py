@@ -9,6 +9,7 @@ Needs an event loop, as the service's own `generate` does, so that a page can us
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 from dataclasses import fields
 from types import TracebackType
@@ -32,6 +33,7 @@ from sidestep.model_info import ModelInfo
 from sidestep.requests import FORMATS, GenerateRequest, ImageFormat, Picture, Timings
 
 TIMEOUT_S = 60.0
+MARGIN_S = 10.0  # for a picture that is drawn at its deadline to arrive
 _TIMINGS = tuple(field.name for field in fields(Timings))
 
 
@@ -42,6 +44,7 @@ class Client:
         """Make a client; nothing is sent yet.
 
         key: the API key, where the service wants one
+        timeout_s: how long an answer may take; where a request has a later deadline, that long
 
         Raises InvalidRequest where `url` is no address or `key` cannot be a header.
         """
@@ -52,7 +55,10 @@ class Client:
             address = httpx.URL(url.rstrip("/"))
         except httpx.InvalidURL as error:
             raise _no_address(error) from None
-        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=timeout_s)
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(
+            base_url=address, headers=headers, timeout=timeout_s, mounts=_past_proxies(address)
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,7 +84,10 @@ class Client:
         cannot be reached, is stopping or fails.
         """
         body = request.model_dump(exclude_none=True)
-        response = await self._send("POST", "/generate", json=body)
+        timeout_s = self._timeout_s
+        if request.deadline_ms:
+            timeout_s = max(timeout_s, request.deadline_ms / 1e3 + MARGIN_S)
+        response = await self._send("POST", "/generate", json=body, timeout=timeout_s)
         return _pictures(response, request)
 
     async def models(self) -> list[ModelInfo]:
@@ -103,10 +112,10 @@ class Client:
             raise _not_ours(response, error) from error
         return reloaded
 
-    async def _send(self, method: str, path: str, **body: Any) -> httpx.Response:
+    async def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send and return a good answer; raises what the service told of a bad one."""
         try:
-            response = await self._http.request(method, path, **body)
+            response = await self._http.request(method, path, **options)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise _no_address(error) from None
         except httpx.HTTPError as error:
@@ -117,6 +126,15 @@ class Client:
         if response.is_success:
             return response
         raise _error(response)
+
+
+def _past_proxies(address: httpx.URL) -> dict[str, None]:
+    """Take no proxy to this machine itself, whatever http_proxy says: it would ask its own."""
+    try:
+        here = ipaddress.ip_address(address.host).is_loopback
+    except ValueError:
+        here = address.host == "localhost"
+    return dict.fromkeys(("http://", "https://", "all://")) if here else {}
 
 
 def _no_address(error: Exception) -> InvalidRequest:

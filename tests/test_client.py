@@ -109,6 +109,32 @@ async def test_nobody_listens() -> None:
             await client.generate(GenerateRequest(prompt="a"))
 
 
+async def test_it_waits_as_long_as_the_deadline_that_it_sends(
+    make_generator: MakeGenerator, listen: Listen
+) -> None:
+    slow = make_generator(FakeEngine(tokens=12, delay_s=0.3))
+    async with Client(listen(create_app(slow, Settings())), timeout_s=0.1) as client:
+        with pytest.raises(ServiceUnavailable, match="ReadTimeout"):
+            await client.generate(GenerateRequest(prompt="a"))
+        request = GenerateRequest(prompt="a", deadline_ms=60_000)
+        assert len(await client.generate(request)) == 1
+
+
+async def test_this_machine_is_asked_past_any_proxy(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for address in (url, url.replace("127.0.0.1", "localhost")):
+        async with Client(address) as client:
+            assert [model.name for model in await client.models()] == ["fake"]
+    async with Client("http://192.0.2.1") as client:
+        with pytest.raises(ServiceUnavailable, match="All connection attempts failed"):
+            await client.models()
+
+
 @pytest.mark.parametrize("url", ["http://[::1", "http://a:b", "nonsense", ""])
 async def test_what_is_no_address(url: str) -> None:
     with pytest.raises(InvalidRequest, match="the address is not a URL"):

@@ -15,8 +15,11 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
+from serve.app import create_app
 from serve.settings import Settings
+from sidestep.engines.fake import FakeEngine
 from sidestep.generator import Generator
 
 Started = Callable[..., AbstractContextManager[tuple[httpx.Client, "subprocess.Popen[str]"]]]
@@ -61,6 +64,18 @@ def test_it_is_not_root_and_hears_signals(stages: dict[str, Any]) -> None:
     for word in ("ENTRYPOINT", "CMD", "HEALTHCHECK"):
         assert service.last(word).exec_form, f"{word} would be a shell's child"
     assert not service.all("RUN")
+
+
+def test_it_is_healthy_whatever_proxy_is_set(
+    stages: dict[str, Any],
+    make_generator: Callable[[FakeEngine], Generator],
+    listen: Callable[[FastAPI], str],
+) -> None:
+    url = listen(create_app(make_generator(FakeEngine(tokens=12)), Settings()))
+    environment = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    environment |= {"http_proxy": "http://127.0.0.1:9", "SIDESTEP_PORT": url.split(":")[-1]}
+    check = [sys.executable, *stages["service"].last("HEALTHCHECK").parts[1:]]
+    subprocess.run(check, env=environment, check=True, timeout=30)
 
 
 def test_it_sets_what_the_service_reads(variables: dict[str, str], stages: dict[str, Any]) -> None:

@@ -47,6 +47,17 @@ def test_a_refusal_is_readable_too(url: str) -> None:
     assert answer.headers["access-control-allow-origin"] == HOME
 
 
+@pytest.mark.parametrize("headers", [{"Origin": HOME}, {"Sec-Fetch-Site": "cross-site"}])
+def test_no_page_reloads_models_without_a_key(
+    make_generator: MakeGenerator, listen: Listen, headers: dict[str, str]
+) -> None:
+    settings = Settings(cors_origins="*")
+    url = listen(create_app(make_generator(FakeEngine(tokens=12)), settings))
+    refused = httpx.post(f"{url}/models/reload", json={}, headers=headers, timeout=30)
+    assert refused.status_code == 403
+    assert httpx.post(f"{url}/models/reload", json={}, timeout=30).status_code == 200
+
+
 def test_no_origin_is_allowed_by_default(make_generator: MakeGenerator, listen: Listen) -> None:
     url = listen(create_app(make_generator(FakeEngine(tokens=12)), Settings()))
     answer = httpx.get(f"{url}/livez", headers={"Origin": HOME}, timeout=30)

@@ -14,6 +14,7 @@ import pytest
 
 from serve.app import create_app
 from serve.keys import add_key, revoke_key
+from serve.service import service, worker
 from serve.settings import Settings
 from sidestep.client import Client
 from sidestep.engines.fake import FakeEngine
@@ -68,6 +69,26 @@ def test_each_request_needs_a_key(serve_with: Serve, tmp_path: Path) -> None:
         assert page.headers["www-authenticate"].startswith("Basic"), "a browser asks for it"
         revoke_key(path, "anna")
         assert http.post("/generate", json=BODY, headers={"X-API-Key": secret}).status_code == 401
+
+
+async def test_what_bentoml_answers_needs_a_key_too(
+    make_generator: Callable[[FakeEngine], Generator],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "keys.json"
+    key = {"X-API-Key": add_key(path, "anna")}
+    monkeypatch.setenv("SIDESTEP_KEYS", str(path))
+    app = create_app(make_generator(FakeEngine(tokens=12)), Settings.from_environment())
+    monkeypatch.setattr(worker, "app", app)
+    inside = httpx.ASGITransport(service.to_asgi())
+    async with httpx.AsyncClient(transport=inside, base_url="http://here") as http:
+        for route in ("/schema.json", "/schema.json%0A"):
+            assert (await http.get(route)).status_code == 401
+            assert (await http.get(route, headers=key)).status_code == 200
+        assert (await http.post("/bentoml/generate", json=BODY)).status_code == 401
+        for probe in ("/livez", "/healthz"):
+            assert (await http.get(probe)).status_code == 200
 
 
 def test_a_preflight_needs_no_key(serve_with: Serve, tmp_path: Path) -> None:

@@ -7,14 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from serve.lines import Job
 from serve.order import Order
 from sidestep.requests import GenerateRequest, Picture
 
 
 def order_of(count: int) -> Order:
-    jobs = [Job("a", due=0.0) for _ in range(count)]
-    return Order(GenerateRequest(prompt="red apple", count=count), jobs)
+    return Order(GenerateRequest(prompt="red apple", count=count))
 
 
 async def on_threads(*calls: Callable[[], None]) -> None:

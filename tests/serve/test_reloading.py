@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import threading
+import time
+import weakref
 from collections.abc import Callable
 
 import httpx
@@ -21,7 +24,7 @@ from sidestep.engines.fake import FakeEngine
 from sidestep.generator import Generator
 from sidestep.images import read_recipe
 from sidestep.model_folder import CARD, ONNX, ModelFolder, write_card
-from sidestep.requests import MAX_DEADLINE_MS
+from sidestep.requests import MAX_DEADLINE_MS, GenerateRequest
 
 Listen = Callable[[FastAPI], str]
 
@@ -94,6 +97,31 @@ async def test_who_leaves_stops_no_reload_and_starts_no_second(
     assert (await second).name == generator.name
     assert opened == [2]
     await models.stop()
+
+
+async def test_a_model_that_drew_before_objects_were_frozen_is_let_go(
+    make_generator: Callable[[FakeEngine], Generator],
+) -> None:
+    """The page freezes what there is when it is built; what was replaced must end all the same."""
+    generator = make_generator(FakeEngine(tokens=12))
+    generator.again = lambda: make_generator(FakeEngine(tokens=12))
+    models = Models([generator], Settings())
+    await models.start()
+    await models.generate(GenerateRequest(prompt="red apple"))
+    name, old = generator.name, weakref.ref(generator.engine)
+    del generator
+    gc.collect()
+    gc.freeze()
+    try:
+        await models.reload(name)
+        end = time.monotonic() + 20
+        while old() is not None and time.monotonic() < end:
+            await asyncio.sleep(0.05)
+            gc.collect()
+        assert old() is None
+    finally:
+        gc.unfreeze()
+        await models.stop()
 
 
 def test_bentoml_waits_for_the_longest_request() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -108,6 +110,29 @@ def test_what_was_accepted_is_finished(
     assert all(len(answer.json()["pictures"]) == 16 for answer in answers)
     assert process.returncode == 0
     assert output == ""
+
+
+def test_who_leaves_bentoml_s_own_route_is_not_drawn_for(
+    serving: Callable[..., AbstractContextManager[subprocess.Popen[str]]],
+    free_port: Callable[[], int],
+    tiny_model: ModelFolder,
+    tmp_path: Path,
+    wait_until: Callable[[Callable[[], bool]], None],
+) -> None:
+    port = free_port()
+    body = b'{"prompt": "a"}'
+    head = b"POST /bentoml/generate HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    head += b"Content-Length: %d\r\n\r\n" % len(body)
+
+    def left() -> bool:
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(head + body)
+            time.sleep(0.01)  # of the 22 ms that a picture takes
+        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=60).text
+        return re.search(r'^sidestep_refused_total\{.*reason="left"\}', metrics, re.M) is not None
+
+    with serving(tiny_model.path, port, tmp_path, "--engine", "fake"):
+        wait_until(left)
 
 
 def speaks_bentoml(http: httpx.Client, expected: bytes) -> None:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -47,6 +50,28 @@ async def test_pictures_are_the_generators_own_byte_for_byte(
         ]
         least_ms = 5 if engine == "fake" else 0
         assert all(p.timings.engine_ms > least_ms and p.timings.encode_ms > 0 for p in pictures)
+
+
+async def test_pixels_are_gone_without_the_garbage_collector(
+    make_generator: MakeGenerator,
+) -> None:
+    pixels: list[weakref.ref[Any]] = []
+    studio = Studio(
+        make_generator(FakeEngine(tokens=12)),
+        Settings(),
+        check=lambda drawn: pixels.append(weakref.ref(drawn)),
+    )
+    await studio.start()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await studio.generate(GenerateRequest(prompt="red apple", count=2))
+        kept = sum(one() is not None for one in pixels)
+    finally:
+        gc.enable()
+    await studio.stop()
+    assert len(pixels) == 6
+    assert kept <= 2, "the engine's thread knows its last batch until the next"
 
 
 async def test_a_cut_prompt_is_told_with_every_picture(make_generator: MakeGenerator) -> None:

@@ -34,7 +34,7 @@ from distill.processes import current
 from distill.student import distil_folder
 from sidestep.errors import BackendUnavailable
 from sidestep.files import atomic_folder, write_bytes, write_json
-from sidestep.model_folder import ONNX, ModelFolder, write_card
+from sidestep.model_folder import HELD_OUT, ONNX, ModelFolder, write_card
 
 PROGRESS = "progress.json"
 
@@ -109,7 +109,7 @@ def _export(out: Path, kappa: float) -> None:
         if (told := out / part / QUALITY).is_file():
             measured = json.loads(told.read_text(encoding="utf-8"))
             quality |= {f"{part}_{key}": value for key, value in measured.items()}
-    write_bytes(folder.path / "held-out.txt", ("\n".join(read_prompts()) + "\n").encode())
+    write_bytes(folder.path / HELD_OUT, ("\n".join(read_prompts()) + "\n").encode())
     folder = write_card(folder.path, replace(folder.card, quality=quality))
     if not folder.has(ONNX):
         try:

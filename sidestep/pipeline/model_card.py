@@ -107,14 +107,14 @@ def _front(card: ModelCard) -> str:
 
 def _is_emoji(card: ModelCard) -> bool:
     """Whether this repository trained the teacher, on emoji."""
-    return bool(card.recipe.get("teacher"))
+    return bool(tables.training(card))
 
 
 def _limits(card: ModelCard) -> str:
     """Say what the model cannot do, which depends on what its teacher saw last."""
     if not _is_emoji(card):
         return card.limits or LIMITS
-    composed = any(card.recipe["teacher"]["teacher"][-1].get("groups", ())[1:])
+    composed = any(tables.training(card)["teacher"][-1].get("groups", ())[1:])
     return COMPOSED_LIMITS if composed else EMOJI_LIMITS
 
 

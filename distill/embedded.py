@@ -43,8 +43,11 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
     """Do every part that `out` does not hold yet; return the students' folders, default first.
 
     data: the file of `sidestep data bundle`
-    Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
+    Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it; InvalidTraining, before
+    any work, where the processes cannot share a batch.
     """
+    current().rows(budget.teacher.teacher.batch)
+    current().passes(budget.student.batch, budget.student.per_device_batch)
     torch.backends.cudnn.benchmark = True  # every part has pictures of one size
     _timed(out, "teacher", partial(train_emoji_teacher, data, out, budget.teacher, device=device))
     prompts = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()

@@ -97,10 +97,12 @@ def train_emoji_teacher(
     data: the file of `sidestep data bundle`, or the folder of `sidestep data emoji`
     Under torchrun the first process makes the tokenizer, autoencoder and latents while the others
     wait; then all train the teacher, each on its rows of every batch.
-    Raises InvalidTraining for a device that is not there.
+    Raises InvalidTraining for a device that is not there, or a batch that the processes cannot
+    share.
     """
     training_device(device)  # before any work
     processes = current()
+    processes.rows(options.teacher.batch)
     if processes.writes:
         with processes.everyones_threads():
             _prepare(data, out, options, device)

@@ -24,9 +24,10 @@ from distill.emoji_teacher import EmojiTeacherOptions
 from distill.folders import load_teacher
 from distill.guidance import strategy
 from distill.options import DistillOptions
+from distill.processes import Processes
 from distill.progress import Progress
 from distill.teacher import TeacherOptions
-from sidestep.errors import InvalidData, Stopped
+from sidestep.errors import InvalidData, InvalidTraining, Stopped
 from sidestep.generator import Generator
 from sidestep.images import decode
 from sidestep.model_folder import ModelFolder
@@ -121,6 +122,16 @@ def test_two_processes_share_a_budget(bundle: Path, tmp_path: Path) -> None:
     told = json.loads((out / "progress.json").read_text())
     assert all(part["finished"] for part in told.values())
     assert ModelFolder.open(out / "models" / "emoji").card.recipe["iterations"] > 1
+
+
+@pytest.mark.parametrize(("count", "batch"), [(3, 4), (4, 2)])  # the teacher's, the student's
+def test_processes_that_cannot_share_a_batch_are_told_before_any_work(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, batch: int
+) -> None:
+    monkeypatch.setattr("distill.embedded.current", lambda: Processes(0, count))
+    with pytest.raises(InvalidTraining, match=f"--batch {batch} cannot .* --nproc-per-node"):
+        train_embedded(bundle, tmp_path / "run", TINY, device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_default_and_back_ships_each_time(

@@ -20,9 +20,10 @@ from distill.emoji_sources import SOURCES
 from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
 from distill.folders import load_teacher
 from distill.picture_quality import psnr
+from distill.processes import Processes
 from distill.rates import cosine
 from distill.teacher import CaptionedLatents, TeacherOptions, draw_batch
-from sidestep.errors import InvalidModel
+from sidestep.errors import InvalidModel, InvalidTraining
 
 OPTIONS = EmojiTeacherOptions(
     autoencoder=AutoencoderOptions(channels=(8, 16), steps=2, batch=2, warmup_steps=1),
@@ -83,6 +84,15 @@ def test_a_lighter_autoencoder_takes_over_the_latents(data: Path, tmp_path: Path
     assert float((ours - latents[:3]).square().mean()) < 0.5 * float(latents.square().mean())
     assert teacher.vae.config.scaling_factor == 1
     assert json.loads((folder / "training.json").read_text())["lighter_autoencoder"]["steps"] == 60
+
+
+def test_processes_that_cannot_share_the_batch_are_told_before_any_work(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.emoji_teacher.current", lambda: Processes(0, 3))
+    with pytest.raises(InvalidTraining, match="--batch 2 cannot be shared evenly by 3 processes"):
+        train_emoji_teacher(data, tmp_path / "run", OPTIONS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_teacher_is_named(data: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from distill import emoji_data
+from distill.architecture_check import read_json
 from distill.architectures import SCHEDULE
 from distill.autoencoder import (
     AutoencoderOptions,
@@ -97,10 +99,11 @@ def train_emoji_teacher(
     data: the file of `sidestep data bundle`, or the folder of `sidestep data emoji`
     Under torchrun the first process makes the tokenizer, autoencoder and latents while the others
     wait; then all train the teacher, each on its rows of every batch.
-    Raises InvalidTraining for a device that is not there, or a batch that the processes cannot
-    share.
+    Raises InvalidTraining for a device that is not there, a batch that the processes cannot share,
+    or a lighter autoencoder that shrinks pictures otherwise than the first.
     """
     training_device(device)  # before any work
+    _check_lighter(options)
     processes = current()
     processes.rows(options.teacher.batch)
     if processes.writes:
@@ -132,6 +135,21 @@ def train_emoji_teacher(
         write_json(out / "model" / TRAINING, _training(options, captioned, out))
     processes.wait()
     return out / "model"
+
+
+def _check_lighter(options: EmojiTeacherOptions) -> None:
+    """Compare the two autoencoders' levels, on which the size of their latents depends."""
+    if options.lighter is None:
+        return
+    first: Sequence[int] = options.autoencoder.channels
+    if options.start_from:
+        first = read_json(options.start_from / "vae" / "config.json").get("block_out_channels", ())
+    found = len(options.lighter.channels)
+    if found != len(first):
+        raise InvalidTraining(
+            f"--lighter has {found} channels and the first autoencoder {len(first)}, so that their "
+            f"latents would differ in size; give {len(first)} channels"
+        )
 
 
 def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -> None:

@@ -155,6 +155,23 @@ class Checkpoint:
             )
 
 
+def kept_options(folder: Path) -> dict[str, Any]:
+    """Read what a run's newest checkpoint belongs to; empty before the first.
+
+    Raises InvalidTraining if the file is damaged.
+    """
+    files = _by_step(folder)
+    if not files:
+        return {}
+    path = files[max(files)]
+    try:
+        with safe_open(path, framework="pt") as file:
+            options: dict[str, Any] = json.loads((file.metadata() or {})["options"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InvalidTraining(f"{path} is damaged ({error}); delete it") from error
+    return options
+
+
 def last_step(folder: Path) -> int:
     """Return the step of a run's newest checkpoint; 0 before the first."""
     return max(_by_step(folder), default=0)

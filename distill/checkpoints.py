@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -97,6 +98,8 @@ class Checkpoint:
                 self._check_options(path, json.loads(metadata["options"]))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             self._restore(tensors)
+        except (torch.OutOfMemoryError, dist.DistError):  # RuntimeErrors, but not the file's fault
+            raise
         except (SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
             raise InvalidTraining(f"{path} is damaged ({error}); delete it") from error
         return int(metadata["step"])

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from bench.ours import EngineDrawer
 from bench.quality.evaluate import EvaluateOptions, Judged, Quality, evaluate
 from bench.reports import Report
+from distill.checkpoints import kept_options
+from distill.folders import load_teacher
 from distill.guidance import Guidance, strategy
 from distill.options import DistillOptions
 from distill.presets import PRESETS
 from distill.progress import save_grid
-from distill.student import EXAMPLES, distil_folder
+from distill.student import EXAMPLES, distil_folder, identity_of
 from export.run import export_model
 from sidestep.errors import InvalidRequest
 from sidestep.generator import Generator
@@ -117,7 +119,7 @@ def train(
 
     real_images: a folder of pictures or of `sidestep data emoji`, for the adversarial cases
     Raises InvalidRequest where they need it, or where a finished model was distilled from other
-    images, and what `distil_folder` raises.
+    images, another teacher or other prompts, and what `distil_folder` raises.
     """
     if real_images is None and (lacking := [n for n in names if CASES[n].adversarial]):
         raise InvalidRequest(
@@ -129,6 +131,8 @@ def train(
     finished = [name for name, model in models.items() if (model / CARD).is_file()]
     for name in finished:
         _check_finished(models[name], recipes[name], len(prompts))
+    if finished:
+        _check_made_from([out / name for name in finished], teacher, prompts)
     for name in names:
         if name not in finished:
             distil_folder(teacher, prompts, out / name, recipes[name], name=name)
@@ -144,6 +148,23 @@ def _check_finished(model: Path, options: DistillOptions, prompts: int) -> None:
             raise InvalidRequest(
                 f"{model} was distilled with {name} {found}, not {wanted}; choose another --runs, "
                 "or delete it",
+                field="runs",
+            )
+
+
+def _check_made_from(runs: Sequence[Path], teacher: Path, prompts: Sequence[str]) -> None:
+    """Raise InvalidRequest where a finished run's checkpoint tells of another teacher or prompts.
+
+    A run whose checkpoints were deleted is taken as it is.
+    """
+    kept = {run: told for run in runs if (told := kept_options(run))}
+    asked = identity_of(load_teacher(teacher), prompts) if kept else {}
+    words = {"teacher": "another teacher", "prompts": "other prompts"}
+    for run, told in kept.items():
+        if other := [name for name, wanted in asked.items() if told.get(name) != wanted]:
+            raise InvalidRequest(
+                f"{run} was distilled from {' and '.join(words[name] for name in other)}; "
+                "choose another --runs, or delete it",
                 field="runs",
             )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -97,6 +98,8 @@ class Checkpoint:
                 self._check_options(path, json.loads(metadata["options"]))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             self._restore(tensors)
+        except (torch.OutOfMemoryError, dist.DistError):  # RuntimeErrors, but not the file's fault
+            raise
         except (SafetensorError, KeyError, RuntimeError, json.JSONDecodeError) as error:
             raise InvalidTraining(f"{path} is damaged ({error}); delete it") from error
         return int(metadata["step"])
@@ -153,6 +156,23 @@ class Checkpoint:
             raise InvalidTraining(
                 f"{path} belongs to a run with other options: {what}; choose another --out"
             )
+
+
+def kept_options(folder: Path) -> dict[str, Any]:
+    """Read what a run's newest checkpoint belongs to; empty before the first.
+
+    Raises InvalidTraining if the file is damaged.
+    """
+    files = _by_step(folder)
+    if not files:
+        return {}
+    path = files[max(files)]
+    try:
+        with safe_open(path, framework="pt") as file:
+            options: dict[str, Any] = json.loads((file.metadata() or {})["options"])
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InvalidTraining(f"{path} is damaged ({error}); delete it") from error
+    return options
 
 
 def last_step(folder: Path) -> int:

@@ -34,7 +34,7 @@ from distill.processes import current
 from distill.student import distil_folder
 from sidestep.errors import BackendUnavailable
 from sidestep.files import atomic_folder, write_bytes, write_json
-from sidestep.model_folder import ONNX, ModelFolder, write_card
+from sidestep.model_folder import HELD_OUT, ONNX, ModelFolder, write_card
 
 PROGRESS = "progress.json"
 
@@ -43,8 +43,11 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
     """Do every part that `out` does not hold yet; return the students' folders, default first.
 
     data: the file of `sidestep data bundle`
-    Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
+    Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it; InvalidTraining, before
+    any work, where the processes cannot share a batch.
     """
+    current().rows(budget.teacher.teacher.batch)
+    current().passes(budget.student.batch, budget.student.per_device_batch)
     torch.backends.cudnn.benchmark = True  # every part has pictures of one size
     _timed(out, "teacher", partial(train_emoji_teacher, data, out, budget.teacher, device=device))
     prompts = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
@@ -109,7 +112,7 @@ def _export(out: Path, kappa: float) -> None:
         if (told := out / part / QUALITY).is_file():
             measured = json.loads(told.read_text(encoding="utf-8"))
             quality |= {f"{part}_{key}": value for key, value in measured.items()}
-    write_bytes(folder.path / "held-out.txt", ("\n".join(read_prompts()) + "\n").encode())
+    write_bytes(folder.path / HELD_OUT, ("\n".join(read_prompts()) + "\n").encode())
     folder = write_card(folder.path, replace(folder.card, quality=quality))
     if not folder.has(ONNX):
         try:

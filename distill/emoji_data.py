@@ -94,7 +94,10 @@ def _build_set(source: Source, archive: Path, subjects: Set[str], shard: Path) -
 
 def _read_set(source: Source, shard: Path) -> EmojiSet:
     if not shard.exists():
-        raise InvalidData(f"{shard} is missing; run: sidestep data emoji --out {shard.parent}")
+        size_px = shard.stem.rsplit("-", 1)[1]
+        raise InvalidData(
+            f"{shard} is missing; run: sidestep data emoji --out {shard.parent} --size {size_px}"
+        )
     try:
         with safe_open(shard, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from distill import emoji_data
+from distill.architecture_check import read_json
 from distill.architectures import SCHEDULE
 from distill.autoencoder import (
     AutoencoderOptions,
@@ -46,7 +50,8 @@ from distill.folders import (
     write_teacher,
 )
 from distill.held_out import held_out
-from distill.processes import current, training_device
+from distill.interrupts import stop_requests
+from distill.processes import Processes, current, training_device
 from distill.teacher import (
     CaptionedLatents,
     TeacherOptions,
@@ -54,7 +59,7 @@ from distill.teacher import (
     new_unet,
     train_teacher,
 )
-from sidestep.errors import InvalidData, InvalidTraining
+from sidestep.errors import InvalidData, InvalidTraining, Stopped
 from sidestep.files import atomic_folder, atomic_path, sha256, write_bytes, write_json
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
@@ -98,14 +103,15 @@ def train_emoji_teacher(
     data: the file of `sidestep data bundle`, or the folder of `sidestep data emoji`
     Under torchrun the first process makes the tokenizer, autoencoder and latents while the others
     wait; then all train the teacher, each on its rows of every batch.
-    Raises InvalidTraining for a device that is not there, and for an `out` of other pictures.
+    Raises InvalidTraining for a device that is not there, a batch that the processes cannot share,
+    a lighter autoencoder that shrinks pictures otherwise than the first, or an `out` of other
+    pictures; Stopped, in all processes, after a checkpoint where SIGINT or SIGTERM asked for it.
     """
     training_device(device)  # before any work
+    _check_lighter(options)
     processes = current()
-    if processes.writes:
-        with processes.everyones_threads():
-            _prepare(data, out, options, device)
-    processes.wait()
+    processes.rows(options.teacher.batch)
+    _prepare_alone(processes, out, partial(_prepare, data, out, options, device))
     captioned = _captioned(out)
     torch.manual_seed(options.teacher.seed)
     if options.start_from:
@@ -133,6 +139,38 @@ def train_emoji_teacher(
         write_json(out / "model" / TRAINING, told)
     processes.wait()
     return out / "model"
+
+
+def _check_lighter(options: EmojiTeacherOptions) -> None:
+    """Compare the two autoencoders' levels, on which the size of their latents depends."""
+    if options.lighter is None:
+        return
+    first: Sequence[int] = options.autoencoder.channels
+    if options.start_from:
+        first = read_json(options.start_from / "vae" / "config.json").get("block_out_channels", ())
+    found = len(options.lighter.channels)
+    if found != len(first):
+        raise InvalidTraining(
+            f"--lighter has {found} channels and the first autoencoder {len(first)}, so that their "
+            f"latents would differ in size; give {len(first)} channels"
+        )
+
+
+def _prepare_alone(processes: Processes, out: Path, work: Callable[[], None]) -> None:
+    """Let the first process work while the others wait; all raise Stopped where it was stopped."""
+    stopped: Stopped | None = None
+    # Those that wait leave a request to stop to the first, which has something to save.
+    with nullcontext() if processes.writes else stop_requests():
+        if processes.writes:
+            try:
+                with processes.everyones_threads():
+                    work()
+            except Stopped as told:
+                stopped = told
+        step, last = (stopped.step, stopped.last) if stopped else (0, 0)
+        step, last = int(processes.first(step)), int(processes.first(last))
+    if last:
+        raise stopped or Stopped(step, last, out)
 
 
 def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -> None:

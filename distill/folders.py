@@ -94,10 +94,14 @@ def read_training(path: Path) -> dict[str, Any] | None:
 
 
 def write_teacher(out: Path, teacher: Teacher) -> None:
-    """Write a teacher that `load_teacher` and diffusers' StableDiffusionPipeline open."""
-    _write_shared(out, teacher)
-    _save(teacher.unet, out / "unet")
-    write_teacher_scheduler(out, teacher.schedule)
+    """Write a teacher that `load_teacher` and diffusers' StableDiffusionPipeline open.
+
+    A folder that stands at `out` already is replaced only when the new one is complete.
+    """
+    with atomic_folder(out) as new:
+        _write_shared(new, teacher)
+        _save(teacher.unet, new / "unet")
+        write_teacher_scheduler(new, teacher.schedule)
 
 
 def write_student(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 
 from sidestep.errors import InvalidTraining
 
@@ -21,12 +22,19 @@ class Guidance:
     kappa4: float
     alpha: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Raise InvalidTraining for a scale that is no finite number."""
+        for name, scale in asdict(self).items():
+            if not math.isfinite(scale):
+                raise InvalidTraining(f"{name} is {scale}; choose a finite number")
+
     @property
     def drops_prompts(self) -> bool:
         """Whether the fake score needs to know '' as well: 10% of its prompts are emptied then."""
         return self.kappa1 != 1 or self.kappa2 != 1 or self.kappa3 != 1
 
 
+UNSCALED = ("none", "zero-cfg")  # strategies that know no kappa
 STRATEGIES = ("none", "long", "short", "simplest", "lsg", "zero-cfg", "anti-cfg")
 
 
@@ -37,8 +45,13 @@ def strategy(name: str, kappa: float = 1.5) -> Guidance:
     simplest: the fake score's training only; lsg: everywhere (the default); zero-cfg, anti-cfg:
     the later paper's, with kappa 0 or negative.
 
-    Raises InvalidTraining for a scale below 0 outside anti-cfg, KeyError for another name.
+    Raises InvalidTraining for a scale below 0 outside anti-cfg, for one that is not below 1 of
+    short, and for one that is not finite; KeyError for another name.
     """
+    if name == "short" and kappa >= 1:
+        raise InvalidTraining(
+            f"--kappa {kappa:g} is too much for --strategy short; choose it below 1, such as 0.5"
+        )
     if kappa < 0 and name != "anti-cfg":
         raise InvalidTraining(
             f"--kappa {kappa:g} is below 0, which only --strategy anti-cfg knows; choose 0 or more"

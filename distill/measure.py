@@ -56,7 +56,11 @@ def known_guidance(path: Path) -> float | None:
 
 def _captions(sets: Sequence[EmojiSet], count: int) -> list[str]:
     shared = sorted(set.intersection(*({caption(name) for name in part.names} for part in sets)))
-    return shared[:: max(1, len(shared) // count)][:count]
+    stride = len(shared) // count
+    if stride > 1:  # published figures rest on these
+        return shared[::stride][:count]
+    count = min(count, len(shared))
+    return [shared[row * len(shared) // count] for row in range(count)]
 
 
 def _share(drawn: NDArray[np.uint8], captions: list[str], sets: Sequence[EmojiSet]) -> float:

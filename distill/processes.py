@@ -42,7 +42,8 @@ class Processes:
         if rest:
             raise InvalidTraining(
                 f"--batch {batch} cannot be shared evenly by {self.count} processes; "
-                f"choose a multiple of {self.count}"
+                f"choose a multiple of {self.count}, or another number of processes "
+                "(torchrun's --nproc-per-node)"
             )
         return slice(self.rank * share, (self.rank + 1) * share)
 

@@ -133,10 +133,19 @@ def logged_losses(folder: Path) -> dict[str, tuple[float, float]]:
     told: dict[str, tuple[float, float]] = {}
     if (log := folder / "log.jsonl").is_file():
         for line in log.read_text(encoding="utf-8").splitlines():
-            for name, value in json.loads(line).items():
+            for name, value in _logged(line).items():
                 if name not in {"step", "gib"}:
                     told[name] = (told.get(name, (value,))[0], value)
     return told
+
+
+def _logged(line: str) -> dict[str, float]:
+    """Read one line of a log; nothing from one that a killed process or a full disk left torn."""
+    try:
+        values = json.loads(line)
+    except json.JSONDecodeError:
+        return {}
+    return values if isinstance(values, dict) else {}
 
 
 def memory_gib() -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import CLIPTextModel
 from distill.architecture_check import check_architecture, part, read_json, read_schedule
 from distill.architectures import TOKENS
 from distill.folders import read_network, save_network, write_student_scheduler
+from distill.guidance import strategy
 from distill.pickles import PickledUNet, read_checkpoint
 from sidestep.errors import InvalidModel
 from sidestep.files import atomic_folder, check_new_folder, sha256
@@ -165,9 +166,8 @@ def _recipe(checkpoint: Path) -> dict[str, Any]:
     }
     if known := PUBLISHED.get(checkpoint.name):
         recipe |= {
-            "teacher": known.teacher,
-            "kappa": known.kappa,
-            "strategy": "lsg",
+            "base": known.teacher,  # `teacher` is how a teacher of ours was trained
+            "guidance": asdict(strategy("lsg", known.kappa)),
             "batch": 512,
             "images_seen": 1000 * known.images_thousand,
         }

@@ -70,7 +70,7 @@ def distil_folder(
         teacher.schedule, init_timestep=options.init_timestep, steps=options.steps
     )
     examples = tuple(p for p in EXAMPLES if p in set(prompts)) or tuple(prompts[: len(EXAMPLES)])
-    identity = {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
+    identity = identity_of(teacher, prompts)
     try:
         real = _real(teacher, options, out, where)
         if real is not None:
@@ -107,6 +107,11 @@ def distil_folder(
         write_student(out / "model", teacher, student, card)
     processes.wait()
     return ModelFolder.open(out / "model")
+
+
+def identity_of(teacher: Teacher, prompts: Sequence[str]) -> dict[str, str]:
+    """Hash what a run is made from, as its checkpoints keep it beside the options."""
+    return {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
 
 
 def _real(

@@ -27,8 +27,8 @@ class Tally:
     def drain(self) -> dict[str, float]:
         """Return each mean since the last call, and `nonfinite`, the losses that no mean holds.
 
-        A loss that is not finite makes the gradients of its pass so: they count as 0 then.
-        All processes call it together.
+        A loss that is nan makes all gradients of its update so, through the sums over passes and
+        processes: they count as 0 then. All processes call it together.
         """
         means, nonfinite = {}, 0.0
         for name, sums in self._sums.items():

@@ -97,6 +97,7 @@ class Trained(Scoring):
     def update(self) -> None:
         """Apply the gradients, with nan as 0 and infinities as ±1e5, and free them.
 
+        They are sums over passes and means over processes: one picture's nan voids them all.
         Scaled gradients that are not finite skip the update instead, and lower the scale.
         """
         weights = list(self.unet.parameters())

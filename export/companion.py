@@ -4,7 +4,7 @@ Students of one teacher differ in the UNet alone. A companion is a model folder 
 and graph, beside the folder of the student whose text encoder and autoencoder it shares:
 
 models/emoji/             the whole model
-models/emoji-kappa-3/     sidestep.json, tokenizer/, onnx/
+models/emoji-kappa-3/     sidestep.json, tokenizer/, onnx/, and held-out.txt where there is one
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onnx import TensorProto
 
 from sidestep.errors import InvalidModel
 from sidestep.files import atomic_folder, sha256, write_json
-from sidestep.model_folder import CARD, CERTIFICATE, ONNX, ModelFolder
+from sidestep.model_folder import CARD, CERTIFICATE, HELD_OUT, ONNX, ModelFolder
 
 OWN = "unet/"  # whose weights the graph carries itself
 
@@ -43,6 +43,8 @@ def write_companion(student: ModelFolder, beside: ModelFolder, out: Path) -> Mod
         (new / ONNX).parent.mkdir()
         onnx.save_model(model, new / ONNX)
         shutil.copy(student.path / CERTIFICATE, new / CERTIFICATE)
+        if (held_out := student.path / HELD_OUT).is_file():
+            shutil.copy(held_out, new / HELD_OUT)
         _write_card(new, student, [f"../{beside.path.name}/{file}" for file in shared], beside)
     return ModelFolder.open(out)
 

@@ -82,6 +82,7 @@ class Stopped(SidestepError):
             f"stopped after {step} of {last} steps; the same command goes on from {folder}"
         )
         self.step = step
+        self.last = last
 
 
 class BackendUnavailable(SidestepError):

@@ -9,6 +9,7 @@ engines/                          plans compiled for one GPU, bound by manifests
 decoder_small/                    a lighter decoder of the same latents, and beside its weights the
                                   same onnx/, engines/ ... compiled with it
 teacher/                          the many-step teacher's unet, which shares all the rest
+held-out.txt                      prompts that its teacher never saw, where it brings them
 README.md, samples.png, ablations/   the model card for people, and reports that it tells of
 """
 
@@ -31,6 +32,7 @@ CARD = "sidestep.json"
 ONNX = "onnx/generator.onnx"
 ONNX_FP16 = "onnx-fp16/generator.onnx"
 CERTIFICATE = "onnx/certificate.json"
+HELD_OUT = "held-out.txt"  # prompts that `sidestep evaluate` asks for, where a model brings them
 COMPILED = "engines"  # plans are bound to one machine, so the card does not list them
 SMALL = "decoder_small"
 # Which networks draw a picture with each decoder.
@@ -210,7 +212,10 @@ def named_folder(text: str) -> tuple[str | None, Path]:
 
 
 def write_card(path: Path, card: ModelCard) -> ModelFolder:
-    """Hash the folder's files and write `sidestep.json`; returns the folder as it now is."""
+    """Hash the folder's files and write `sidestep.json`; returns the folder as it now is.
+
+    What a companion reads from the folder beside it (`export.companion`) stays as the card tells.
+    """
     listed = [
         file
         for file in sorted(path.rglob("*"))
@@ -221,7 +226,10 @@ def write_card(path: Path, card: ModelCard) -> ModelFolder:
         and file.suffix in {".json", ".safetensors", ".onnx", ".txt", ".data"}
     ]
     hashes = {file.relative_to(path).as_posix(): sha256(file) for file in listed}
-    card = replace(card, files=hashes, weights=_weights_hash(hashes, "full", card.steps))
+    beside = {file: card.files[file] for file in card.onnx_shares if file.startswith("../")}
+    # A companion's graph holds its UNet: no file of its own tells the hash of its weights.
+    weights = card.weights if beside else _weights_hash(hashes, "full", card.steps)
+    card = replace(card, files={**hashes, **beside}, weights=weights)
     write_json(path / CARD, asdict(card))
     return ModelFolder(path, card)
 

@@ -35,10 +35,9 @@ from sidestep.engines.pytorch import TorchEngine
 from sidestep.engines.torch_module import GeneratorModule
 from sidestep.files import sha256
 from sidestep.generator import Generator
-from sidestep.model_folder import ModelFolder
+from sidestep.model_folder import HELD_OUT, ModelFolder
 
 FORMAT = 1
-HELD_OUT = "held-out.txt"  # a model may bring its own list
 DIVERSE, SEEDS_EACH = 8, 16  # prompts and pictures of each, for diversity
 NEAREST = 16  # samples whose nearest real pictures are listed
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import BackendUnavailable, InvalidRequest
 
 
 @click.command()
@@ -39,7 +40,9 @@ from sidestep.errors import BackendUnavailable
     help="Draw with the teacher too, in 50 steps.  [default: where its best guidance is known]",
 )
 @click.option(
-    "--guidance", type=float, help="The teacher's guidance scale.  [default: the best of several]"
+    "--guidance",
+    type=float,
+    help="With --data: the teacher's guidance scale.  [default: the best of several]",
 )
 @click.option(
     "--captions",
@@ -47,7 +50,7 @@ from sidestep.errors import BackendUnavailable
     type=click.IntRange(1),
     default=128,
     show_default=True,
-    help="How many captions student and teacher are measured on.",
+    help="With --data: how many captions student and teacher are measured on.",
 )
 def command(
     model: Path,
@@ -64,6 +67,8 @@ def command(
     Figures stay in the card: what is not measured again is told as before. With --data, a picture
     counts as recognised if the real picture nearest to it bears its caption.
     """
+    if data is None:
+        _refuse_idle()
     try:
         from sidestep.pipeline.measured import gather
         from sidestep.pipeline.model_card import write_model_card
@@ -80,3 +85,11 @@ def command(
         scales = SCALES if guidance is None else (guidance,)
         folder = measure(folder, sets, scales, count=count)
     click.echo(write_model_card(folder, teacher=teacher))
+
+
+def _refuse_idle() -> None:
+    """Refuse flags that change nothing where no captions are drawn."""
+    source = click.get_current_context().get_parameter_source
+    for name, flag in (("guidance", "--guidance"), ("count", "--captions")):
+        if source(name) is ParameterSource.COMMANDLINE:
+            raise InvalidRequest(f"{flag} is about --data; give that too", field=name)

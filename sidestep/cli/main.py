@@ -84,9 +84,18 @@ def main(arguments: list[str] | None = None) -> None:
     except SidestepError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(2 if isinstance(error, USER_ERRORS) else 1)
-    except OSError as error:  # a folder that is not ours to write in, a full disk
+    except _unwritable() as error:  # a folder that is not ours to write in, a full disk
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(1)
+
+
+def _unwritable() -> tuple[type[Exception], ...]:
+    """Return what a failed write raises; safetensors has an error of its own, where it is loaded.
+
+    It is not imported for that: the command line starts without it.
+    """
+    loaded = sys.modules.get("safetensors")
+    return (OSError,) if loaded is None else (OSError, loaded.SafetensorError)
 
 
 class _Say(logging.Handler):

@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from distill.guidance import STRATEGIES, Guidance, strategy
+from distill.guidance import STRATEGIES, UNSCALED, Guidance, strategy
 from distill.options import DistillOptions
 from distill.presets import PRESETS
 from distill.settings import declared
 from sidestep.cli.options import settings_of
+from sidestep.errors import InvalidTraining
 
 PRESET = click.option(
     "--preset",
@@ -51,6 +52,10 @@ def recipe_of(preset: str, given: Mapping[str, Any]) -> DistillOptions:
 def _guidance(preset: Guidance, given: Mapping[str, Any]) -> Guidance:
     """Take the preset's guidance, then --strategy and --kappa, then each scale by itself."""
     guidance = preset
+    if given["strategy"] in UNSCALED and given["kappa"] is not None:
+        raise InvalidTraining(
+            f"--strategy {given['strategy']} knows no guidance scale; leave --kappa out"
+        )
     if given["strategy"] is not None or given["kappa"] is not None:
         kappa = preset.kappa4 if given["kappa"] is None else given["kappa"]
         guidance = strategy(given["strategy"] or "lsg", kappa)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from typing import Any
 
 from bench.markdown import ablation_text, number, table
 from bench.quality.published import TABLE_3, Row, tables_1_and_2
@@ -47,7 +48,7 @@ def recipe(card: ModelCard) -> str:
     ):
         if name in losses:
             rows.append([told, " → ".join(number(float(value)) for value in losses[name])])
-    phases = (recipe.get("teacher") or {}).get("teacher", ())
+    phases = training(card).get("teacher", ())
     rows += [
         [
             f"teacher, part {count}" if len(phases) > 1 else "teacher",
@@ -56,6 +57,12 @@ def recipe(card: ModelCard) -> str:
         for count, phase in enumerate(phases, 1)
     ]
     return table(["", ""], rows)
+
+
+def training(card: ModelCard) -> dict[str, Any]:
+    """Return how this repository trained the teacher; of another's there is nothing to tell."""
+    told = card.recipe.get("teacher")
+    return told if isinstance(told, dict) else {}  # once imported models had the base's name here
 
 
 def quality(card: ModelCard) -> str:

@@ -41,10 +41,11 @@ def write_model_card(folder: ModelFolder, *, teacher: bool | None = None) -> Pat
 
     The model's own card gains its styles and limits, which the page shows.
     teacher: whether it draws too, with 50 DDIM steps at the guidance scale that serves it best; if
-        absent, where the card knows that scale
+        absent, where the card knows that scale and the folder carries the teacher
     """
     card = folder.card
-    teacher = GUIDANCE in card.quality if teacher is None else teacher
+    if teacher is None:
+        teacher = GUIDANCE in card.quality and bool(folder.files_under("teacher"))
     prompts = list(_examples(card))
     seeds = [0] * len(prompts)
     rows = [[decode(p.data) for p in Generator.load(folder.path).draw(prompts, seeds)]]
@@ -106,14 +107,14 @@ def _front(card: ModelCard) -> str:
 
 def _is_emoji(card: ModelCard) -> bool:
     """Whether this repository trained the teacher, on emoji."""
-    return bool(card.recipe.get("teacher"))
+    return bool(tables.training(card))
 
 
 def _limits(card: ModelCard) -> str:
     """Say what the model cannot do, which depends on what its teacher saw last."""
     if not _is_emoji(card):
         return card.limits or LIMITS
-    composed = any(card.recipe["teacher"]["teacher"][-1].get("groups", ())[1:])
+    composed = any(tables.training(card)["teacher"][-1].get("groups", ())[1:])
     return COMPOSED_LIMITS if composed else EMOJI_LIMITS
 
 
@@ -154,10 +155,11 @@ def _usage(folder: ModelFolder) -> str:
     if schedule.steps > 1:
         timesteps, scale = list(schedule.timesteps), schedule.sigma_init
         call = f"timesteps={timesteps}, guidance_scale=1, latents={scale:.6f} * z"
+    opens = f"\n\ndiffusers opens this folder too: `{call}`."
     return (
         "```python\nfrom sidestep.generator import Generator\n\n"
-        f'Generator.load("path/to/{folder.card.name}")("{prompt}", seed=7).save("a.png")\n```\n\n'
-        f"diffusers opens this folder too: `{call}`."
+        f'Generator.load("path/to/{folder.card.name}")("{prompt}", seed=7).save("a.png")\n```'
+        + (opens if folder.has("model_index.json") else "")  # a companion is no whole pipeline
     )
 
 

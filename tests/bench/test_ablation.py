@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import ablation
 from bench.markdown import report_text
 from bench.quality.evaluate import EvaluateOptions
-from distill.folders import Teacher, write_teacher
+from distill.checkpoints import Checkpoint
+from distill.folders import Teacher, load_teacher, write_teacher
 from distill.guidance import strategy
+from distill.student import identity_of
 from sidestep.errors import InvalidRequest
 from sidestep.model_folder import ModelFolder, write_card
 
@@ -55,6 +59,27 @@ def test_a_student_of_fewer_images_is_not_taken_for_a_finished_one(
     with pytest.raises(InvalidRequest, match="distilled with prompts 2, not 1"):
         ablation.train(tmp_path, prompts[:1], runs, ["lsg1.5"], images=64)
     assert not (runs / "none").exists()
+
+
+def test_a_student_of_another_teacher_or_other_prompts_is_not_taken_for_a_finished_one(
+    tiny_model: ModelFolder, tiny_teacher: Teacher, tmp_path: Path
+) -> None:
+    runs, prompts = tmp_path / "runs", ["red apple", "octopus"]
+    write_teacher(tmp_path / "teacher", tiny_teacher)
+    identity = identity_of(load_teacher(tmp_path / "teacher"), prompts)
+    Checkpoint(runs / "lsg1.5", {}, {}, identity).save(2)
+    shutil.copytree(tiny_model.path, runs / "lsg1.5" / "model")
+    recipe = {"images_seen": 64, "prompts": 2}
+    write_card(runs / "lsg1.5" / "model", replace(tiny_model.card, recipe=recipe))
+    assert ablation.train(tmp_path / "teacher", prompts, runs, ["lsg1.5"], images=64)
+    with pytest.raises(InvalidRequest, match="distilled from other prompts"):
+        ablation.train(tmp_path / "teacher", prompts[::-1], runs, ["lsg1.5"], images=64)
+    unet = copy.deepcopy(tiny_teacher.unet)
+    with torch.no_grad():
+        unet.conv_out.weight.mul_(1.5)
+    write_teacher(tmp_path / "other", replace(tiny_teacher, unet=unet))
+    with pytest.raises(InvalidRequest, match="distilled from another teacher"):
+        ablation.train(tmp_path / "other", prompts, runs, ["lsg1.5"], images=64)
 
 
 def test_cases_of_several_steps_are_timed_beside_the_first() -> None:

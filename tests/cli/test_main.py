@@ -87,6 +87,8 @@ def test_prompts_that_look_alike_are_all_written(tiny_model: ModelFolder, tmp_pa
         (["export", "nowhere", "--buckets", "8,1"], "ascending batch sizes of 1 to 64"),
         (["export", "nowhere"], "nowhere is not a folder"),
         (["data", "emoji", "--size", "9999"], "between 16 and 512"),
+        (["card", "nowhere", "--guidance", "3"], "--guidance is about --data; give that too"),
+        (["card", "nowhere", "--captions", "9"], "--captions is about --data; give that too"),
         (["train", "--data", "nowhere"], "sidestep data emoji --out nowhere"),
         (
             ["distill", "--teacher", "nowhere", "--prompts", "nowhere.txt"],

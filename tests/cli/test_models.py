@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,13 +20,16 @@ ROOT = str(Path(__file__).parents[2])
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def sidestep(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def sidestep(
+    *arguments: str | Path, cwd: Path, preexec_fn: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command where the hub cannot be reached and its cache is empty."""
     hub = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(cwd / "hf")}
     return subprocess.run(
         [sys.executable, "-m", "sidestep", *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, **hub, "PYTHONPATH": ROOT},
+        preexec_fn=preexec_fn,
         capture_output=True,
         text=True,
         check=False,
@@ -95,6 +101,25 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert words in refused(done)
     assert not (tmp_path / "models").exists()
     assert not (tmp_path / "hacked").exists()
+
+
+def limit_files() -> None:
+    """Bound the size of this process's files, which stands for a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_one_line(
+    tiny_teacher: Teacher, tmp_path: Path
+) -> None:
+    write_teacher(tmp_path / "base", tiny_teacher)
+    (tmp_path / "unet.pkl").write_bytes(pickle.dumps({"ema": tiny_teacher.unet}))
+    arguments = ("import", "unet.pkl", "--base", "base", "--out", "mine")
+    full = sidestep(*arguments, cwd=tmp_path, preexec_fn=limit_files)
+    assert full.returncode == 1
+    assert full.stderr.splitlines()[-1].startswith("SafetensorError: ")
+    assert "Traceback" not in full.stderr
+    assert not (tmp_path / "mine").exists()
 
 
 def test_only_random_weights_can_be_made(tmp_path: Path) -> None:

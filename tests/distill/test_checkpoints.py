@@ -7,10 +7,27 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from distill.checkpoints import Checkpoint
 from distill.processes import Processes
+
+
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, dist.DistError])
+def test_what_is_not_the_files_fault_is_not_told_as_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """The advice for damage is to delete the file, which may hold hours of training."""
+
+    def fail(saved: Tensor, wanted: Tensor) -> Tensor:
+        raise kind("nothing to do with the file")
+
+    state = Checkpoint(tmp_path, {"theta": nn.Linear(2, 2)}, {}, {})
+    state.save(1)
+    monkeypatch.setattr("distill.checkpoints.like", fail)
+    with pytest.raises(kind, match="nothing to do with the file"):
+        state.load()
 
 
 def test_a_process_that_does_not_write_keeps_no_gathered_tensor(

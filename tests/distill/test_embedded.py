@@ -24,9 +24,10 @@ from distill.emoji_teacher import EmojiTeacherOptions
 from distill.folders import load_teacher
 from distill.guidance import strategy
 from distill.options import DistillOptions
+from distill.processes import Processes
 from distill.progress import Progress
 from distill.teacher import TeacherOptions
-from sidestep.errors import InvalidData, Stopped
+from sidestep.errors import InvalidData, InvalidTraining, Stopped
 from sidestep.generator import Generator
 from sidestep.images import decode
 from sidestep.model_folder import ModelFolder
@@ -121,6 +122,60 @@ def test_two_processes_share_a_budget(bundle: Path, tmp_path: Path) -> None:
     told = json.loads((out / "progress.json").read_text())
     assert all(part["finished"] for part in told.values())
     assert ModelFolder.open(out / "models" / "emoji").card.recipe["iterations"] > 1
+
+
+STOPPED = """
+import os, signal, sys, threading, time
+from dataclasses import replace
+from pathlib import Path
+from distill.embedded import stop_after, train_embedded
+from sidestep.errors import Stopped
+from test_embedded import TINY
+
+bundle, out = map(Path, sys.argv[1:])
+
+def stop():
+    while not list((out / "autoencoder").glob("events*")):
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)  # as the clock of --minutes does in each of them
+
+threading.Thread(target=stop).start()
+endless = replace(TINY.teacher.autoencoder, steps=10**6)
+budget = replace(TINY, teacher=replace(TINY.teacher, autoencoder=endless))
+try:
+    with stop_after(None):
+        train_embedded(bundle, out, budget, device="cpu")
+except Stopped as stopped:
+    print(stopped)
+"""
+
+
+def test_two_processes_are_stopped_while_one_waits(bundle: Path, tmp_path: Path) -> None:
+    """The first, in the autoencoder's training, saves its state; both end in good order."""
+    script, out, here = tmp_path / "train.py", tmp_path / "run", Path(__file__).parent
+    script.write_text(STOPPED)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", str(script), str(bundle), str(out)],
+        env={**os.environ, "PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the same command goes on from") == 2
+    assert "begins this part again" not in done.stderr
+    assert list((out / "autoencoder").glob("state-*"))
+
+
+@pytest.mark.parametrize(("count", "batch"), [(3, 4), (4, 2)])  # the teacher's, the student's
+def test_processes_that_cannot_share_a_batch_are_told_before_any_work(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, batch: int
+) -> None:
+    monkeypatch.setattr("distill.embedded.current", lambda: Processes(0, count))
+    with pytest.raises(InvalidTraining, match=f"--batch {batch} cannot .* --nproc-per-node"):
+        train_embedded(bundle, tmp_path / "run", TINY, device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_default_and_back_ships_each_time(

@@ -19,8 +19,9 @@ from distill.autoencoder import AutoencoderOptions, reconstruction_loss, to_pict
 from distill.emoji_data import _identity
 from distill.emoji_sources import SOURCES
 from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
-from distill.folders import load_teacher
+from distill.folders import Teacher, load_teacher, write_teacher
 from distill.picture_quality import psnr
+from distill.processes import Processes
 from distill.rates import cosine
 from distill.teacher import CaptionedLatents, TeacherOptions, draw_batch
 from sidestep.errors import InvalidData, InvalidModel, InvalidTraining
@@ -100,6 +101,27 @@ def test_a_lighter_autoencoder_takes_over_the_latents(data: Path, tmp_path: Path
     assert float((ours - latents[:3]).square().mean()) < 0.5 * float(latents.square().mean())
     assert teacher.vae.config.scaling_factor == 1
     assert json.loads((folder / "training.json").read_text())["lighter_autoencoder"]["steps"] == 60
+
+
+def test_processes_that_cannot_share_the_batch_are_told_before_any_work(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.emoji_teacher.current", lambda: Processes(0, 3))
+    with pytest.raises(InvalidTraining, match="--batch 2 cannot be shared evenly by 3 processes"):
+        train_emoji_teacher(data, tmp_path / "run", OPTIONS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_lighter_autoencoder_of_other_latents_is_refused_before_any_work(
+    data: Path, tiny_teacher: Teacher, tmp_path: Path
+) -> None:
+    lighter = AutoencoderOptions((8, 8, 8), steps=1, batch=2)
+    write_teacher(tmp_path / "a", tiny_teacher)
+    for before in (None, tmp_path / "a"):
+        options = replace(OPTIONS, lighter=lighter, start_from=before)
+        with pytest.raises(InvalidTraining, match=r"--lighter has 3 .* first autoencoder 2"):
+            train_emoji_teacher(data, tmp_path / "run", options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_teacher_is_named(data: Path, tmp_path: Path) -> None:

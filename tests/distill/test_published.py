@@ -16,6 +16,7 @@ from sidestep.errors import InvalidModel
 from sidestep.generator import Generator
 from sidestep.images import decode, read_recipe
 from sidestep.model_folder import ModelCard
+from sidestep.pipeline.model_card import write_model_card
 
 KNOWN = "batch512_cfg4.54.54.5_t625_8380_v2.pkl"
 
@@ -62,7 +63,7 @@ def test_an_imported_model_is_the_student_of_the_same_weights(
     assert imported.card.image_size == ours.card.image_size
     assert imported.card.tokens == ours.card.tokens
     recipe = imported.card.recipe
-    assert (recipe["kappa"], recipe["teacher"]) == (4.5, "sd15")
+    assert (recipe["base"], recipe["guidance"]["kappa4"]) == ("sd15", 4.5)
     assert recipe["images_seen"] == 8_380_000
     assert imported.card.licences
     imported.check()
@@ -76,12 +77,23 @@ def test_an_imported_model_is_the_student_of_the_same_weights(
     assert recipe_inside.licence == "Apache-2.0, OpenRAIL-M"
 
 
+@pytest.mark.filterwarnings("ignore::sidestep.tokenizer.PromptCut")  # the tiny model reads little
+def test_the_card_of_a_known_file_tells_its_guidance(
+    tiny_teacher: Teacher, base: Path, tmp_path: Path
+) -> None:
+    pickled = write_pickle(tmp_path / KNOWN, other_unet(tiny_teacher))
+    imported = import_checkpoint(pickled, base, tmp_path / "imported", name="theirs")
+    text = write_model_card(imported).read_text()
+    assert "| guidance κ1…κ4 | 4.5, 4.5, 4.5, 4.5 |" in text
+    assert "that it trained from nothing" not in text
+
+
 def test_an_imported_model_teaches_nothing(
     tiny_teacher: Teacher, base: Path, tmp_path: Path
 ) -> None:
     pickled = write_pickle(tmp_path / "x.pkl", other_unet(tiny_teacher).half())
     model = import_checkpoint(pickled, base, tmp_path / "imported", name="x")
-    assert "kappa" not in model.card.recipe
+    assert "guidance" not in model.card.recipe
     with pytest.raises(InvalidModel, match="is a one-step generator's; give the teacher"):
         load_teacher(model.path)
 

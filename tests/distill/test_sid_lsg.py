@@ -27,6 +27,7 @@ from distill.folders import Teacher, write_teacher
 from distill.guidance import STRATEGIES, strategy
 from distill.options import DistillOptions
 from distill.processes import Processes
+from distill.progress import logged_losses
 from distill.samples import Samples
 from distill.sid_lsg import Distillation, Run, distil
 from distill.student import distil_folder
@@ -263,6 +264,14 @@ def test_the_log_tells_losses_and_the_fisher_divergence(
     assert losses["step"] == 4
     assert losses["nonfinite"] == 0
     assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def test_a_torn_line_of_the_log_is_passed_over(tmp_path: Path) -> None:
+    """As a process leaves it that was killed in mid-line, and the next one goes on from there."""
+    whole, torn = '{"step": 10, "fake": 0.5}\n', '{"step": 20, "fa'
+    joined = torn + '{"step": 30, "fake": 0.4}\n'
+    (tmp_path / "log.jsonl").write_text(whole + joined + '{"step": 40, "fake": 0.3}\n' + torn)
+    assert logged_losses(tmp_path) == {"fake": (0.5, 0.3)}
 
 
 def test_only_the_newest_checkpoints_are_kept(

@@ -18,8 +18,9 @@ from export.run import export_model
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.errors import InvalidModel
 from sidestep.generator import Generator
-from sidestep.model_folder import ONNX, ModelFolder
+from sidestep.model_folder import ONNX, ModelFolder, write_card
 from sidestep.noise import latent_noise
+from sidestep.pipeline.model_card import write_model_card
 
 if TYPE_CHECKING:
     from distill.folders import Teacher
@@ -61,6 +62,33 @@ def test_it_draws_what_its_student_draws(
     assert Generator.load(folder.path)("red apple", seed=3).data
     unet = (student / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size
     assert (folder.path / ONNX).stat().st_size > unet
+
+
+def test_its_card_can_be_written_anew(
+    student: Path, tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    """Figures and a README come to it, and what it draws with stays known."""
+    folder = write_companion(ModelFolder.open(student), tiny_model, tmp_path / "companion")
+    figures = {"teacher_guidance": 2.0}  # known, but the folder has no teacher to draw with
+    again = write_card(folder.path, replace(folder.card, quality=figures))
+    text = write_model_card(again).read_text()
+    assert "diffusers opens" not in text
+    written = ModelFolder.open(folder.path)
+    assert written.card.weights == folder.card.weights
+    assert written.card.files.items() >= folder.card.files.items()
+    written.check()
+    assert Generator.load(folder.path, engine="onnx")("red apple", seed=3).data
+
+
+def test_a_list_of_held_out_prompts_goes_with_it(
+    student: Path, tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    other = ModelFolder.open(shutil.copytree(student, tmp_path / "other"))
+    (other.path / "held-out.txt").write_text("crying cat\n")
+    other = write_card(other.path, other.card)
+    folder = write_companion(other, tiny_model, tmp_path / "companion")
+    assert (folder.path / "held-out.txt").read_text() == "crying cat\n"
+    assert folder.has("held-out.txt")
 
 
 def test_a_damaged_neighbour_is_named(

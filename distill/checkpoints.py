@@ -46,8 +46,7 @@ class Checkpoint:
 
     def newest(self) -> Path | None:
         """Find the newest file; None before the first."""
-        files = _by_step(self.folder)
-        return files[max(files)] if files else None
+        return _newest(self.folder)
 
     def save(self, step: int, *, spent: float = 0.0) -> None:
         """Write everything; older files stay until this one is whole. All processes call it.
@@ -163,10 +162,9 @@ def kept_options(folder: Path) -> dict[str, Any]:
 
     Raises InvalidTraining if the file is damaged.
     """
-    files = _by_step(folder)
-    if not files:
+    path = _newest(folder)
+    if path is None:
         return {}
-    path = files[max(files)]
     try:
         with safe_open(path, framework="pt") as file:
             options: dict[str, Any] = json.loads((file.metadata() or {})["options"])
@@ -178,6 +176,11 @@ def kept_options(folder: Path) -> dict[str, Any]:
 def last_step(folder: Path) -> int:
     """Return the step of a run's newest checkpoint; 0 before the first."""
     return max(_by_step(folder), default=0)
+
+
+def _newest(folder: Path) -> Path | None:
+    files = _by_step(folder)
+    return files[max(files)] if files else None
 
 
 def _by_step(folder: Path) -> dict[int, Path]:

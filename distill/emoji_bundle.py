@@ -83,10 +83,16 @@ def build_bundle(packages: Path, path: Path, *, size_px: int = 128) -> Path:
     return path
 
 
-def read_bundle(path: Path) -> Bundle:
-    """Decode a bundle, on every core; raises InvalidData if it is missing or damaged."""
+def existing_bundle(path: Path) -> Path:
+    """Return `path`; raises InvalidData if nothing is there."""
     if not path.is_file():
         raise InvalidData(f"{path} is missing; run: sidestep data bundle --out {path}")
+    return path
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Decode a bundle, on every core; raises InvalidData if it is missing or damaged."""
+    existing_bundle(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -65,8 +65,13 @@ def load(folder: Path, *, size_px: int = 64) -> list[EmojiSet]:
 
 
 def shards(folder: Path, *, size_px: int) -> list[Path]:
-    """Name the files that `load` reads."""
-    return [_shard(folder, source, size_px) for source in SOURCES]
+    """Name the files that `load` reads; raises InvalidData for the first that is missing."""
+    files = [_shard(folder, source, size_px) for source in SOURCES]
+    if missing := next((file for file in files if not file.is_file()), None):
+        raise InvalidData(
+            f"{missing} is missing; run: sidestep data emoji --out {folder} --size {size_px}"
+        )
+    return files
 
 
 def _shard(folder: Path, source: Source, size_px: int) -> Path:
@@ -93,11 +98,6 @@ def _build_set(source: Source, archive: Path, subjects: Set[str], shard: Path) -
 
 
 def _read_set(source: Source, shard: Path) -> EmojiSet:
-    if not shard.exists():
-        size_px = shard.stem.rsplit("-", 1)[1]
-        raise InvalidData(
-            f"{shard} is missing; run: sidestep data emoji --out {shard.parent} --size {size_px}"
-        )
     try:
         with safe_open(shard, framework="numpy") as file:
             metadata = file.metadata() or {}

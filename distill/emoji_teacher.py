@@ -37,7 +37,7 @@ from distill.autoencoder import (
 )
 from distill.captions import train_bpe
 from distill.checkpoints import last_step
-from distill.emoji_bundle import read_bundle
+from distill.emoji_bundle import existing_bundle, read_bundle
 from distill.emoji_pictures import Amounts, TrainingPictures, make_pictures
 from distill.emoji_sources import caption, styled
 from distill.folders import (
@@ -59,7 +59,7 @@ from distill.teacher import (
     new_unet,
     train_teacher,
 )
-from sidestep.errors import InvalidData, InvalidTraining, Stopped
+from sidestep.errors import InvalidTraining, Stopped
 from sidestep.files import atomic_folder, atomic_path, sha256, write_bytes, write_json
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
@@ -192,13 +192,9 @@ def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -
 
 def _bind(data: Path, out: Path, options: EmojiTeacherOptions) -> None:
     """Note which pictures `out` begins with; raises InvalidTraining if it began with others."""
+    size_px = options.size_px
     bundled = data.suffix == BUNDLE
-    files = [data] if bundled else emoji_data.shards(data, size_px=options.size_px)
-    if missing := next((file for file in files if not file.is_file()), None):
-        make = f"bundle --out {data}"
-        if not bundled:
-            make = f"emoji --out {data} --size {options.size_px}"
-        raise InvalidData(f"{missing} is missing; run: sidestep data {make}")
+    files = [existing_bundle(data)] if bundled else emoji_data.shards(data, size_px=size_px)
     told = {file.name: sha256(file) for file in files} | asdict(options.amounts)
     path = out / DATA
     if not path.is_file():

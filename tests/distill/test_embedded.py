@@ -104,11 +104,10 @@ train_embedded(Path(sys.argv[1]), Path(sys.argv[2]), budget, device="cpu")
 """
 
 
-@pytest.mark.slow
-def test_two_processes_share_a_budget(bundle: Path, tmp_path: Path) -> None:
-    """The first makes the pictures and the engines; both train, by one clock."""
-    script, out, here = tmp_path / "train.py", tmp_path / "run", Path(__file__).parent
-    script.write_text(TWO_PROCESSES)
+def in_two_processes(program: str, bundle: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program of (bundle, out) under torchrun; it must end in good order."""
+    script, here = out.with_suffix(".py"), Path(__file__).parent
+    script.write_text(program)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
         [*torchrun, "--nproc-per-node", "2", str(script), str(bundle), str(out)],
@@ -116,8 +115,17 @@ def test_two_processes_share_a_budget(bundle: Path, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_budget(bundle: Path, tmp_path: Path) -> None:
+    """The first makes the pictures and the engines; both train, by one clock."""
+    out = tmp_path / "run"
+    done = in_two_processes(TWO_PROCESSES, bundle, out)
     assert done.stderr.count("teacher: begins after 0 s") == 1
     told = json.loads((out / "progress.json").read_text())
     assert all(part["finished"] for part in told.values())
@@ -152,17 +160,8 @@ except Stopped as stopped:
 
 def test_two_processes_are_stopped_while_one_waits(bundle: Path, tmp_path: Path) -> None:
     """The first, in the autoencoder's training, saves its state; both end in good order."""
-    script, out, here = tmp_path / "train.py", tmp_path / "run", Path(__file__).parent
-    script.write_text(STOPPED)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, "--nproc-per-node", "2", str(script), str(bundle), str(out)],
-        env={**os.environ, "PYTHONPATH": f"{here.parents[1]}{os.pathsep}{here}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    out = tmp_path / "run"
+    done = in_two_processes(STOPPED, bundle, out)
     assert done.stdout.count("the same command goes on from") == 2
     assert "begins this part again" not in done.stderr
     assert list((out / "autoencoder").glob("state-*"))

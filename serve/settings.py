@@ -27,8 +27,9 @@ class Settings:
     model: tuple[str, ...] = field(
         default=(),
         metadata={
-            "help": "Model folder, or NAME=FOLDER; the embedded model if absent. Requests choose "
-            "one of several (more flags, or commas in the variable) by name, else the first draws.",
+            "help": "Model folder, NAME=FOLDER, or an embedded model's name; emoji if absent. "
+            "Requests choose one of several (more flags, or commas in the variable) by name, else "
+            "the first draws.",
         },
     )
     engine: str = field(

@@ -93,8 +93,11 @@ class ModelFolder:
 
     @classmethod
     def open(cls, path: str | Path | None = None) -> ModelFolder:
-        """Read the card of `path`, or of the default model; raises InvalidModel naming the file."""
-        path = find_model() if path is None else Path(path)
+        """Read the card of `path`, or of the default model; raises InvalidModel naming the file.
+
+        Where there is no such folder, a bare name means an embedded model, as "emoji-kappa-3".
+        """
+        path = find_model() if path is None else _or_embedded(Path(path))
         card_path = path / CARD
         if not path.is_dir():
             raise InvalidModel(f"{path} is not a folder; give a model folder with --model")
@@ -196,19 +199,34 @@ def find_model() -> Path:
     """
     if chosen := os.environ.get("SIDESTEP_MODEL"):
         return named_folder(chosen.split(",", 1)[0].strip())[1]
-    package = Path(__file__).parent
-    for candidate in (package.parent / "models" / "emoji", package / "_models" / "emoji"):
-        if (candidate / CARD).is_file():
-            return candidate
+    if found := _embedded("emoji"):
+        return found
     raise InvalidModel("no model found; give one with --model or SIDESTEP_MODEL")
 
 
 def named_folder(text: str) -> tuple[str | None, Path]:
-    """Read FOLDER, or NAME=FOLDER; a folder that exists as written has no name before it."""
+    """Read FOLDER, or NAME=FOLDER; a folder that exists as written has no name before it.
+
+    FOLDER may be the bare name of an embedded model.
+    """
     name, equals, folder = text.partition("=")
     if not equals or "/" in name or Path(text).exists():
-        return None, Path(text)
-    return name.strip() or None, Path(folder.strip())
+        return None, _or_embedded(Path(text))
+    return name.strip() or None, _or_embedded(Path(folder.strip()))
+
+
+def _or_embedded(path: Path) -> Path:
+    bare = path.name == str(path) and not path.exists()
+    return (_embedded(path.name) if bare else None) or path
+
+
+def _embedded(name: str) -> Path | None:
+    """Find one of the models that come with the code, beside it or inside it."""
+    package = Path(__file__).parent
+    for places in (package.parent / "models", package / "_models"):
+        if (places / name / CARD).is_file():
+            return places / name
+    return None
 
 
 def write_card(path: Path, card: ModelCard) -> ModelFolder:

@@ -15,7 +15,7 @@ from sidestep.model_folder import DECODERS
 MODEL = click.option(
     "--model",
     type=click.Path(path_type=Path),
-    help="Model folder.  [default: SIDESTEP_MODEL, else the embedded emoji model]",
+    help="Model folder, or an embedded model's name.  [default: SIDESTEP_MODEL, else emoji]",
 )
 ENGINE = click.option(
     "--engine",

@@ -10,7 +10,7 @@ from sidestep.engines.fake import FakeEngine
 from sidestep.errors import InvalidModel, InvalidRequest
 from sidestep.generator import Generator
 from sidestep.images import decode, read_recipe
-from sidestep.model_folder import CARD, ONNX, ModelFolder, find_model, write_card
+from sidestep.model_folder import CARD, ONNX, ModelFolder, find_model, named_folder, write_card
 from sidestep.requests import GenerateRequest
 from sidestep.tokenizer import PromptTokenizer
 
@@ -84,6 +84,17 @@ def test_an_unknown_engine_is_refused(tiny_model: ModelFolder) -> None:
 def test_the_environment_names_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SIDESTEP_MODEL", str(tmp_path))
     assert find_model() == tmp_path
+
+
+def test_a_bare_name_is_an_embedded_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SIDESTEP_MODEL", raising=False)
+    assert ModelFolder.open("emoji").path == find_model()
+    assert named_folder("mine=emoji") == ("mine", find_model())
+    (tmp_path / "emoji").mkdir()
+    assert named_folder("emoji") == (None, Path("emoji")), "a folder here comes first"
+    with pytest.raises(InvalidModel, match=r"sidestep\.json is missing"):
+        ModelFolder.open("emoji")
 
 
 def test_diffusers_draws_the_same_picture(tiny_model: ModelFolder) -> None:

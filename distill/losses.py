@@ -3,7 +3,7 @@
 Networks are callables (x_t [B, 4, h, w], t int64 [B], text [B, L, D]) -> prediction like x_t.
 a_t, sigma_t: the schedule's coefficients   x_t = a_t x_g + sigma_t eps
 kappa1..kappa4: guidance scales (equations 7 and 8)   x_g: the generator's clean latents
-Losses are summed over C, H, W and averaged over the batch; their `…_losses` are not averaged.
+Losses are summed over C, H, W and one for each picture, [B]; the loop averages them.
 """
 
 from __future__ import annotations
@@ -99,24 +99,6 @@ def one_step(generator: Network, schedule: NoiseSchedule, z: Tensor, text: Tenso
     t = torch.full((len(z),), schedule.init_timestep, dtype=torch.int64, device=z.device)
     x_t = schedule.sigma_init * z
     return to_x0(generator(x_t, t, text).float(), schedule, x_t, t)
-
-
-def fake_score_loss(
-    fake_score: Network, schedule: NoiseSchedule, batch: NoisyBatch, guidance: Guidance
-) -> Tensor:
-    """Average `fake_score_losses` over the batch (equation 7)."""
-    return fake_score_losses(fake_score, schedule, batch, guidance).mean()
-
-
-def generator_loss(
-    fake_score: Network,
-    teacher: Network,
-    schedule: NoiseSchedule,
-    batch: NoisyBatch,
-    guidance: Guidance,
-) -> Tensor:
-    """Average `generator_losses` over the batch (equations 8, 9)."""
-    return generator_losses(fake_score, teacher, schedule, batch, guidance).mean()
 
 
 def fake_score_losses(

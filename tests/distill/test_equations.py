@@ -13,7 +13,7 @@ from torch import Tensor
 
 from distill.ema import half_life_beta
 from distill.guidance import Guidance, strategy
-from distill.losses import NoisyBatch, fake_score_loss, generator_loss
+from distill.losses import NoisyBatch, fake_score_losses, generator_losses
 from sidestep.schedule import NoiseSchedule
 
 SCHEDULE = NoiseSchedule.from_config({})
@@ -112,8 +112,8 @@ def test_losses_and_gradients_are_the_equations(
     guidance = GUIDANCES[name]
     batch.x_g.requires_grad_(True)
     psi, phi = ((lambda x, t, text, u=unet: u(x, t, text).sample) for unet in networks)
-    fake = fake_score_loss(psi, SCHEDULE, batch, guidance)
-    generator = generator_loss(psi, phi, SCHEDULE, batch, guidance)
+    fake = fake_score_losses(psi, SCHEDULE, batch, guidance).mean()
+    generator = generator_losses(psi, phi, SCHEDULE, batch, guidance).mean()
     (gradient,) = torch.autograd.grad(generator, batch.x_g)
 
     exact = double(batch)

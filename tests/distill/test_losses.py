@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from distill.guidance import Guidance, strategy
 from distill.losses import (
     NoisyBatch,
-    fake_score_loss,
-    generator_loss,
+    fake_score_losses,
+    generator_losses,
     guided,
     one_step,
     to_eps,
@@ -72,7 +72,7 @@ def test_one_step_equals_the_authors(golden: Golden) -> None:
 def test_fake_score_loss_and_gradients_equal_the_authors(golden: Golden, name: str) -> None:
     psi = golden.unet("psi")
     batch = golden.batch(golden.values["x_g"])
-    loss = fake_score_loss(network(psi), SCHEDULE, batch, STRATEGIES[name])
+    loss = fake_score_losses(network(psi), SCHEDULE, batch, STRATEGIES[name]).mean()
     loss.backward()
     torch.testing.assert_close(loss, golden.values[f"{name}.fake_loss"].float(), rtol=1e-4, atol=0)
     norm = float(golden.values[f"{name}.fake_grad_norm"])
@@ -89,7 +89,8 @@ def test_generator_loss_and_gradients_equal_the_authors(golden: Golden, name: st
     phi.requires_grad_(False)
     x_g = one_step(network(theta), SCHEDULE, v["z"], v["cond"])
     batch = golden.batch(x_g)
-    loss = generator_loss(network(psi), network(phi), SCHEDULE, batch, STRATEGIES[name])
+    losses = generator_losses(network(psi), network(phi), SCHEDULE, batch, STRATEGIES[name])
+    loss = losses.mean()
     loss.backward()
     torch.testing.assert_close(loss, v[f"{name}.a1.0.gen_loss"].float(), rtol=1e-4, atol=1e-3)
     assert gradient_norm(theta) == pytest.approx(float(v[f"{name}.a1.0.gen_grad_norm"]), rel=1e-4)
@@ -121,7 +122,7 @@ def test_kappa2_and_kappa3_enter_different_factors(golden: Golden) -> None:
     batch = golden.batch(golden.values["x_g"])
     guidance = Guidance(1, 0.5, 2.0, 3.0)
     with torch.no_grad():
-        loss = generator_loss(psi, phi, SCHEDULE, batch, guidance)
+        loss = generator_losses(psi, phi, SCHEDULE, batch, guidance).mean()
         x_t, t = batch.x_t(SCHEDULE), batch.t
         fakes = guided(psi, x_t, batch, (0.5, 2.0))
         y2, y3 = (to_x0(p, SCHEDULE, x_t, t) for p in fakes)
@@ -148,11 +149,11 @@ def test_v_prediction_gives_the_same_losses_as_epsilon(golden: Golden) -> None:
     psi, phi = network(golden.unet("psi")), network(golden.unet("phi"))
     batch, guidance = golden.batch(golden.values["x_g"]), strategy("lsg", 1.5)
     with torch.no_grad():
-        by_eps = fake_score_loss(psi, SCHEDULE, batch, guidance)
-        by_v = fake_score_loss(as_v(psi), v_schedule, batch, guidance)
+        by_eps = fake_score_losses(psi, SCHEDULE, batch, guidance).mean()
+        by_v = fake_score_losses(as_v(psi), v_schedule, batch, guidance).mean()
         torch.testing.assert_close(by_v, by_eps, rtol=1e-4, atol=0)
-        by_eps = generator_loss(psi, phi, SCHEDULE, batch, guidance)
-        by_v = generator_loss(as_v(psi), as_v(phi), v_schedule, batch, guidance)
+        by_eps = generator_losses(psi, phi, SCHEDULE, batch, guidance).mean()
+        by_v = generator_losses(as_v(psi), as_v(phi), v_schedule, batch, guidance).mean()
         torch.testing.assert_close(by_v, by_eps, rtol=1e-3, atol=1e-2)
         x_t, t = batch.x_t(SCHEDULE), batch.t
         prediction = as_v(psi)(x_t, t, batch.text)
@@ -163,8 +164,8 @@ def test_v_prediction_gives_the_same_losses_as_epsilon(golden: Golden) -> None:
 
 def test_no_gradient_reaches_the_generator_from_the_fake_score_loss(golden: Golden) -> None:
     x_g = golden.values["x_g"].clone().requires_grad_(True)
-    loss = fake_score_loss(
+    losses = fake_score_losses(
         network(golden.unet("psi")), SCHEDULE, golden.batch(x_g), strategy("lsg", 1.5)
     )
-    loss.backward()
+    losses.mean().backward()
     assert x_g.grad is None

@@ -116,14 +116,19 @@ def write_student(
         _save(student, new / "unet")
         write_student_scheduler(new, NoiseSchedule.from_config(card.schedule, steps=card.steps))
         _save(teacher.unet, new / "teacher" / "unet")
-        _teacher_scheduler(teacher.schedule).save_pretrained(new / "teacher" / "scheduler")
+        teacher_scheduler(teacher.schedule).save_pretrained(new / "teacher" / "scheduler")
         write_card(new, card)
     return ModelFolder.open(out)
 
 
+def teacher_scheduler(schedule: Mapping[str, Any]) -> DDIMScheduler:
+    """Build the scheduler with which a teacher draws its pictures in many steps."""
+    return DDIMScheduler(**schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+
+
 def write_teacher_scheduler(out: Path, schedule: Mapping[str, Any]) -> None:
     """Write the scheduler with which a pipeline draws a teacher's pictures in many steps."""
-    _teacher_scheduler(schedule).save_pretrained(out / "scheduler")
+    teacher_scheduler(schedule).save_pretrained(out / "scheduler")
     write_json(out / "model_index.json", _model_index("DDIMScheduler"))
 
 
@@ -187,10 +192,6 @@ def _write_shared(out: Path, teacher: Teacher) -> None:
 def _save(network: Any, path: Path) -> None:
     """Write a copy in fp16."""
     save_network(copy.deepcopy(network).half(), path)
-
-
-def _teacher_scheduler(schedule: Mapping[str, Any]) -> DDIMScheduler:
-    return DDIMScheduler(**schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
 
 
 def _model_index(scheduler: str) -> dict[str, Any]:

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from numpy.typing import NDArray
 
 from distill.autoencoder import to_pictures
-from distill.folders import load_teacher, teacher_hash
+from distill.folders import load_teacher, teacher_hash, teacher_scheduler
 from distill.sampling import sample_ddim
 from distill.student import encode_texts
 from sidestep.noise import latent_noise
@@ -45,12 +44,9 @@ class ManyStepTeacher:
         """Draw one picture for each pair of prompt and seed, all in one batch: [B, H, W, 3]."""
         teacher = self._teacher
         texts = [encode_texts(teacher, self._tokenizer, t, self._device) for t in (prompts, [""])]
-        scheduler = DDIMScheduler(
-            **teacher.schedule, clip_sample=False, set_alpha_to_one=False, steps_offset=1
-        )
         x0 = sample_ddim(
             teacher.unet,
-            scheduler,
+            teacher_scheduler(teacher.schedule),
             torch.from_numpy(latent_noise(seeds, teacher.latent_shape)).to(self._device),
             (texts[0], texts[1]),
             steps=self.steps,

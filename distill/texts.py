@@ -1,8 +1,8 @@
 """The training prompts' embeddings: encoded once, by the teacher's frozen text encoder.
 
 Shards lie in `folder/KEY/`, where KEY hashes the text encoder and the number format, and are named
-by the hash of their prompts: other runs on the same teacher and prompts find them. They are mapped
-into memory, not read, so that more embeddings than memory can be trained on.
+by the hash of their prompts: a run that goes on finds them. They are mapped into memory, not read,
+so that more embeddings than memory can be trained on.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ class Processes:
             self._average(bucket)
 
     def _average(self, gradients: list[Tensor]) -> None:
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        # In fp32: a sum of fp16 gradients may overflow where their mean does not.
+        flat = torch.cat([gradient.flatten() for gradient in gradients]).float()
         dist.all_reduce(flat)
         flat /= self.count
         parts = flat.split([gradient.numel() for gradient in gradients])

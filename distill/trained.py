@@ -78,7 +78,7 @@ class Trained(Scoring):
     def __init__(
         self, unet: UNet2DConditionModel, options: DistillOptions, *, clip: bool = False
     ) -> None:
-        """Take the network; `clip` bounds each gradient where the number format wants it."""
+        """Take the network; `clip` bounds its gradients as the format wants a generator's."""
         super().__init__(unet, PRECISIONS[options.precision])
         self.adam = AdamWithoutMomentum(
             unet.parameters(), lr=options.learning_rate, eps=self._precision.eps
@@ -86,7 +86,7 @@ class Trained(Scoring):
         device = next(unet.parameters()).device.type
         # The losses are sums over C, H, W, large already: the scale starts at the authors' 1.
         self.scaler = torch.amp.GradScaler(device, init_scale=1.0, enabled=self._precision.scaled)
-        self._clip = self._precision.clip if clip else None
+        self._clip = self._precision.clip if clip else self._precision.largest
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         """Add a loss's gradients; `last`: of this update, so that they may be exchanged."""
@@ -95,7 +95,7 @@ class Trained(Scoring):
         self.scaler.scale(loss).backward()
 
     def update(self) -> None:
-        """Apply the gradients, with nan as 0 and infinities as ±1e5, and free them.
+        """Apply the gradients, with nan as 0 and infinities as ±1e5 or the bound, and free them.
 
         They are sums over passes and means over processes: one picture's nan voids them all.
         Scaled gradients that are not finite skip the update instead, and lower the scale.

@@ -69,6 +69,16 @@ weights = {name: w.detach().contiguous() for name, w in networks[1].named_parame
 save_file(weights, out / f"rank-{rank}.safetensors")
 """
 
+OVERFLOWING = """
+import torch
+from distill.processes import current
+
+weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float16))
+weight.grad = torch.full_like(weight, 40_000)
+current().average_gradients([weight])
+assert weight.grad.tolist() == [40_000, 40_000], weight.grad
+"""
+
 
 def test_alone_there_is_one_process_which_writes() -> None:
     processes = current()
@@ -156,13 +166,12 @@ def test_two_processes_end_where_one_ends(
         assert distance <= most * torch.linalg.vector_norm(value.float()) + floor, key
 
 
-def test_the_first_clock_ends_the_training_of_two_processes(tmp_path: Path) -> None:
-    script = tmp_path / "train.py"
-    script.write_text(BY_THE_CLOCK)
+def run_two(tmp_path: Path, script: str) -> None:
+    (tmp_path / "train.py").write_text(script)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", str(script), str(tmp_path)),
+            *("--nproc-per-node", "2", str(tmp_path / "train.py"), str(tmp_path)),
         ],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
@@ -170,6 +179,14 @@ def test_the_first_clock_ends_the_training_of_two_processes(tmp_path: Path) -> N
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_mean_of_fp16_gradients_does_not_overflow_as_their_sum_does(tmp_path: Path) -> None:
+    run_two(tmp_path, OVERFLOWING)
+
+
+def test_the_first_clock_ends_the_training_of_two_processes(tmp_path: Path) -> None:
+    run_two(tmp_path, BY_THE_CLOCK)
     first, second = (load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2))
     assert last_step(tmp_path) > 2
     for name, weight in first.items():  # and so the rates were the same, too

@@ -27,6 +27,24 @@ def trained_once(teacher: Teacher, options: DistillOptions) -> tuple[torch.Tenso
     return prediction, network
 
 
+@pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan, 9000.0])
+@pytest.mark.parametrize("clip", [False, True])
+def test_no_gradient_in_fp16_makes_weights_that_are_no_numbers(
+    tiny_teacher: Teacher, value: float, clip: bool
+) -> None:
+    """As fp16 holds neither 1e5 nor the mean of squares of 9,000."""
+    options = replace(OPTIONS, precision="fp16-weights")
+    unet = copy.deepcopy(tiny_teacher.unet).train().requires_grad_(True)
+    network = Trained(prepare(unet, options), options, clip=clip)
+    weight = unet.conv_in.weight
+    for gradient in (value, 200.0):
+        weight.grad = torch.full_like(weight, gradient)
+        before = weight.detach().clone()
+        network.update()
+    assert torch.isfinite(weight).all()
+    assert (weight < before).all()  # it learns on
+
+
 @pytest.mark.parametrize(
     "change",
     [{"recompute": True}, pytest.param({"compile": True}, marks=pytest.mark.slow)],

@@ -153,15 +153,19 @@ def _check_finished(model: Path, options: DistillOptions, prompts: int) -> None:
 
 
 def _check_made_from(runs: Sequence[Path], teacher: Path, prompts: Sequence[str]) -> None:
-    """Raise InvalidRequest where a finished run's checkpoint tells of another teacher or prompts.
+    """Raise InvalidRequest where a finished run's checkpoint tells that it was made from others.
 
     A run whose checkpoints were deleted is taken as it is.
     """
     kept = {run: told for run in runs if (told := kept_options(run))}
     asked = identity_of(load_teacher(teacher), prompts) if kept else {}
-    words = {"teacher": "another teacher", "prompts": "other prompts"}
+    words = {
+        "teacher": "another teacher",
+        "schedule": "a teacher of another noise schedule",
+        "prompts": "other prompts",
+    }
     for run, told in kept.items():
-        if other := [name for name, wanted in asked.items() if told.get(name) != wanted]:
+        if other := [name for name in words if told.get(name) != asked.get(name)]:
             raise InvalidRequest(
                 f"{run} was distilled from {' and '.join(words[name] for name in other)}; "
                 "choose another --runs, or delete it",

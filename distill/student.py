@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
+from distill.architectures import SCHEDULE
 from distill.autoencoder import to_pictures
 from distill.checkpoints import last_step
 from distill.few_steps import several_steps
@@ -109,9 +110,14 @@ def distil_folder(
     return ModelFolder.open(out / "model")
 
 
-def identity_of(teacher: Teacher, prompts: Sequence[str]) -> dict[str, str]:
-    """Hash what a run is made from, as its checkpoints keep it beside the options."""
-    return {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
+def identity_of(teacher: Teacher, prompts: Sequence[str]) -> dict[str, Any]:
+    """Tell what a run is made from, as its checkpoints keep it beside the options.
+
+    Of the schedule what is not Stable Diffusion's usual: older runs can be gone on with.
+    """
+    told = {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
+    unusual = {key: it for key, it in teacher.schedule.items() if SCHEDULE.get(key) != it}
+    return {**told, "schedule": unusual} if unusual else told
 
 
 def _real(

@@ -80,6 +80,14 @@ def test_a_student_of_another_teacher_or_other_prompts_is_not_taken_for_a_finish
     write_teacher(tmp_path / "other", replace(tiny_teacher, unet=unet))
     with pytest.raises(InvalidRequest, match="distilled from another teacher"):
         ablation.train(tmp_path / "other", prompts, runs, ["lsg1.5"], images=64)
+    schedule = {**tiny_teacher.schedule, "prediction_type": "v_prediction"}
+    write_teacher(tmp_path / "v", replace(tiny_teacher, schedule=schedule))
+    with pytest.raises(InvalidRequest, match="from a teacher of another noise schedule"):
+        ablation.train(tmp_path / "v", prompts, runs, ["lsg1.5"], images=64)
+    identity = identity_of(load_teacher(tmp_path / "v"), prompts)
+    Checkpoint(runs / "lsg1.5", {}, {}, identity).save(3)
+    with pytest.raises(InvalidRequest, match="from a teacher of another noise schedule"):
+        ablation.train(tmp_path / "teacher", prompts, runs, ["lsg1.5"], images=64)
 
 
 def test_cases_of_several_steps_are_timed_beside_the_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +30,7 @@ from distill.progress import logged_losses, save_grid
 from distill.real_pictures import RealLatents, encode_real
 from distill.sid_lsg import Run, distil
 from distill.texts import Encode, cache_texts, hash_encoder
-from sidestep.errors import InvalidTraining
+from sidestep.errors import InvalidModel, InvalidTraining
 from sidestep.model_folder import ModelCard, ModelFolder
 from sidestep.noise import latent_noise
 from sidestep.schedule import NoiseSchedule
@@ -60,6 +61,7 @@ def distil_folder(
 ) -> ModelFolder:
     """Distil and write `out/model`; running it again resumes.
 
+    A finished student that stands there whole is left as it is, with all that was compiled with it.
     Raises InvalidTraining for options that this machine or the run in `out` cannot have, and where
     the memory is too small; InvalidModel for a damaged teacher; Stopped after a Ctrl-C.
     """
@@ -104,7 +106,7 @@ def distil_folder(
         steps=options.steps,
     )
     processes = current()
-    if processes.writes:
+    if processes.writes and not _stands(out / "model", card):
         write_student(out / "model", teacher, student, card)
     processes.wait()
     return ModelFolder.open(out / "model")
@@ -132,6 +134,19 @@ def _real(
         Path(options.real_images), teacher.vae, teacher.image_size, out, device=device
     )
     return RealLatents(latents, seed=options.seed, device=device)
+
+
+def _stands(path: Path, card: ModelCard) -> bool:
+    """Whether the student that `card` tells of lies in `path` already, whole."""
+    try:
+        folder = ModelFolder.open(path)
+        folder.check()
+    except InvalidModel:
+        return False
+    told = [
+        json.dumps([it.name, it.recipe, it.schedule], sort_keys=True) for it in (folder.card, card)
+    ]
+    return told[0] == told[1]
 
 
 def _encoder(teacher: Teacher, options: DistillOptions, device: torch.device) -> Encode:

@@ -66,11 +66,11 @@ def distil_decoder(
 def store_decoder(
     folder: ModelFolder, tiny: AutoencoderTiny, told: dict[str, object]
 ) -> ModelFolder:
-    """Write a decoder in fp16 into `folder`, with what is told of it in the card."""
+    """Write a decoder in fp16 into `folder`, with what is told of it in the card as it now is."""
     with atomic_folder(folder.path / SMALL) as new:
         save_network(copy.deepcopy(tiny).half(), new)
         config = json.loads((new / "config.json").read_text(encoding="utf-8"))
         config.pop("block_out_channels", None)  # diffusers writes it and then warns about it
         write_json(new / "config.json", config)
-    card = replace(folder.card, small_decoder=told)
-    return write_card(folder.path, card).with_decoder("small")
+    card = ModelFolder.open(folder.path).card  # others may have written it during the training
+    return write_card(folder.path, replace(card, small_decoder=told)).with_decoder("small")

@@ -21,7 +21,7 @@ from bench.flops import count_flops
 from distill.architectures import ARCHITECTURES
 from distill.decoder import Latents, measure, new_decoder
 from distill.decoder_options import DecoderOptions
-from distill.small_decoder import distil_decoder
+from distill.small_decoder import distil_decoder, store_decoder
 from export.folding import FoldedGenerator
 from export.options import ExportOptions
 from export.run import export_model
@@ -70,6 +70,13 @@ def test_it_comes_nearer_to_the_full_decoder_on_latents_it_never_saw(distilled: 
     logged = (distilled.parent / "run/log.jsonl").read_text().splitlines()
     assert "held_out_psnr" in json.loads(logged[-1])
     assert (distilled.parent / "run/samples-000040.png").is_file()
+
+
+def test_what_was_written_during_its_training_stays(tiny_model: ModelFolder) -> None:
+    tiny = new_decoder(OPTIONS, load_module(tiny_model).vae)
+    measured = write_card(tiny_model.path, replace(tiny_model.card, quality={"clip_score": 0.8}))
+    made = store_decoder(tiny_model, tiny, {"weights": tiny_model.card.weights})
+    assert made.card.quality == measured.card.quality
 
 
 def test_the_benchmark_times_it(small: ModelFolder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -131,21 +132,37 @@ class Progress:
 def logged_losses(folder: Path) -> dict[str, tuple[float, float]]:
     """Return the first and the last value of every figure in a run's log, memory aside."""
     told: dict[str, tuple[float, float]] = {}
-    if (log := folder / "log.jsonl").is_file():
-        for line in log.read_text(encoding="utf-8").splitlines():
-            for name, value in _logged(line).items():
-                if name not in {"step", "gib"}:
-                    told[name] = (told.get(name, (value,))[0], value)
+    for values in _logged(folder):
+        for name, value in values.items():
+            if name not in {"step", "gib"}:
+                told[name] = (told.get(name, (value,))[0], value)
     return told
 
 
-def _logged(line: str) -> dict[str, float]:
-    """Read one line of a log; nothing from one that a killed process or a full disk left torn."""
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError:
-        return {}
-    return values if isinstance(values, dict) else {}
+def widest_spread(folder: Path, last: int) -> float:
+    """Return the widest spread that a run's log tells of up to the step `last`; 0 without one.
+
+    What a run logged beyond, before it was set back, counts as little as what it logged again.
+    """
+    told = {
+        values["step"]: values["spread"]
+        for values in _logged(folder)
+        if "spread" in values and values["step"] <= last
+    }
+    return max(filter(math.isfinite, told.values()), default=0.0)
+
+
+def _logged(folder: Path) -> Iterator[dict[str, float]]:
+    """Read a log's lines, without those that a killed process or a full disk left torn."""
+    if not (log := folder / "log.jsonl").is_file():
+        return
+    for line in log.read_text(encoding="utf-8").splitlines():
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(values, dict):
+            yield values
 
 
 def memory_gib() -> float:

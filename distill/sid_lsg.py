@@ -24,7 +24,7 @@ from distill.losses import Network, NoisyBatch, fake_score_losses, generator_los
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS, forbid_tf32
 from distill.processes import current
-from distill.progress import Progress
+from distill.progress import Progress, widest_spread
 from distill.real_pictures import RealLatents
 from distill.samples import Samples
 from distill.shards import whole_unet
@@ -164,12 +164,14 @@ def distil(
     """
     work = Distillation(teacher, texts, schedule, options, real)
     state = _checkpoint(work, run)
+    first = state.load()
     watched = work.samples.draw("watch", 0, WATCHED, schedule.steps)
-    watch = Watch(schedule, work.samples.noisy(watched, watched.z), options.guidance)
+    fixed, widest = work.samples.noisy(watched, watched.z), widest_spread(run.folder, first)
+    watch = Watch(schedule, fixed, options.guidance, widest)
     progress = Progress(
         run.folder,
         "SiD-LSG",
-        first=state.load(),
+        first=first,
         last=options.iterations,
         log_every=LOG_EVERY,
         images=options.batch,

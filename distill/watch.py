@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -26,12 +26,13 @@ class Watch:
 
     batch: z [B, N, 4, h, w] in place of x_g, with the noise, t and text under which the pictures
         are judged
+    widest: the widest spread that was seen so far
     """
 
     schedule: NoiseSchedule
     batch: NoisyBatch
     guidance: Guidance
-    _widest: float = field(default=0.0, init=False)
+    widest: float = 0.0
 
     @torch.no_grad()
     def measure(
@@ -57,10 +58,10 @@ class Watch:
         return {"fisher": (apart / scale).mean().item(), "spread": spread}
 
     def _warn_of_collapse(self, spread: float) -> None:
-        self._widest = max(self._widest, spread)
-        if current().writes and not spread >= LEAST_SPREAD * self._widest:  # nan too
+        self.widest = max(self.widest, spread)
+        if current().writes and not spread >= LEAST_SPREAD * self.widest:  # nan too
             warnings.warn(
-                f"the pictures' spread fell to {spread:.3g} from {self._widest:.3g}: the generator "
+                f"the pictures' spread fell to {spread:.3g} from {self.widest:.3g}: the generator "
                 "is collapsing; go back to an earlier checkpoint with a lower --learning-rate "
                 "or --kappa, or a larger --batch",
                 CollapseWarning,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -19,6 +20,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from safetensors import SafetensorError
+from torch import nn
 from transformers import CLIPTextModel
 
 from distill.architecture_check import check_architecture, part, read_schedule
@@ -81,6 +83,14 @@ def teacher_hash(path: Path) -> str:
     files += [path / "tokenizer" / name for name in ("vocab.json", "merges.txt")]
     parts = [f"{file.name}:{sha256(file)}" for file in files if file.is_file()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def weights_hash(network: nn.Module) -> str:
+    """Hash a network's weights; 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for weight in network.state_dict().values():
+        digest.update(weight.cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def read_training(path: Path) -> dict[str, Any] | None:

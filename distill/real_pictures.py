@@ -18,6 +18,7 @@ from tqdm import tqdm
 from distill import emoji_data
 from distill.autoencoder import encode_all
 from distill.draws import generator
+from distill.folders import weights_hash
 from distill.mapped import map_tensor
 from distill.processes import current
 from sidestep.errors import InvalidTraining
@@ -60,11 +61,11 @@ def encode_real(
     """Encode all pictures of a folder, or of an emoji data set, into a file in `out`; map that.
 
     size: (H, W) in pixels; pictures are cropped at the centre and resized to it. What was encoded
-    before is not encoded again. Returns scaled latents [N, 4, h, w].
+    before by the same autoencoder is not encoded again. Returns scaled latents [N, 4, h, w].
     Raises InvalidTraining for a folder without pictures, or naming one that is damaged.
     """
-    pictures = _Pictures(folder, size)
-    path = out / f"real-{pictures.key}.safetensors"
+    pictures = Pictures(folder, size)
+    path = out / f"real-{pictures.key}-{_key(vae)}.safetensors"
     if current().writes and not path.exists():
         latents = []
         batch = batch_of(size)
@@ -79,13 +80,22 @@ def encode_real(
     return map_tensor(path, "latents")
 
 
+def _key(vae: AutoencoderKL) -> str:
+    """Name what latents depend on besides their pictures; 16 hexadecimal digits."""
+    told = f"{weights_hash(vae)} {vae.config.scaling_factor}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
 def batch_of(size: tuple[int, int]) -> int:
     """Return how many pictures of (H, W) pixels are encoded at once."""
     return max(1, min(BATCH, BATCH_PX // (size[0] * size[1])))
 
 
-class _Pictures:
-    """The pictures of a folder: files, or the arrays of an emoji data set, which is small."""
+class Pictures:
+    """The pictures of a folder: files, or the arrays of an emoji data set, which is small.
+
+    key: the name of these pictures at this size, 16 hexadecimal digits
+    """
 
     def __init__(self, folder: Path, size: tuple[int, int]) -> None:
         if not folder.is_dir():

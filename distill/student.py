@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
@@ -20,7 +20,7 @@ from distill.architectures import SCHEDULE
 from distill.autoencoder import to_pictures
 from distill.checkpoints import last_step
 from distill.few_steps import several_steps
-from distill.folders import Teacher, load_teacher, read_training, write_student
+from distill.folders import Teacher, load_teacher, read_training, weights_hash, write_student
 from distill.licences import read_licences
 from distill.losses import Network
 from distill.options import DistillOptions
@@ -117,7 +117,7 @@ def identity_of(teacher: Teacher, prompts: Sequence[str]) -> dict[str, Any]:
 
     Of the schedule what is not Stable Diffusion's usual: older runs can be gone on with.
     """
-    told = {"teacher": _hash_unet(teacher.unet), "prompts": _hash(prompts)}
+    told = {"teacher": weights_hash(teacher.unet), "prompts": _hash(prompts)}
     unusual = {key: it for key, it in teacher.schedule.items() if SCHEDULE.get(key) != it}
     return {**told, "schedule": unusual} if unusual else told
 
@@ -192,13 +192,6 @@ def decode_latents(vae: AutoencoderKL, latents: Tensor) -> NDArray[np.uint8]:
 
 def _hash(texts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
-
-
-def _hash_unet(unet: UNet2DConditionModel) -> str:
-    digest = hashlib.sha256()
-    for weight in unet.state_dict().values():
-        digest.update(weight.contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def _recipe(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from distill.guidance import strategy
 from distill.losses import NoisyBatch, generator_losses
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS
-from distill.real_pictures import batch_of
+from distill.real_pictures import batch_of, encode_real
 from distill.sid_lsg import Distillation, Run, distil
 from distill.student import distil_folder
 from distill.texts import EncodedTexts
@@ -205,6 +207,23 @@ def test_other_real_pictures_are_another_run(
     (pictures / "a.png").unlink()
     with pytest.raises(InvalidTraining, match="real_images"):
         distil_folder(tmp_path / "teacher", ["octopus"], tmp_path / "a", options)
+
+
+def test_another_autoencoder_has_latents_of_its_own(
+    tiny_teacher: Teacher, tmp_path: Path, pictures: Path
+) -> None:
+    def encode(vae: AutoencoderKL) -> Tensor:
+        return encode_real(pictures, vae, (16, 16), tmp_path / "a", device=torch.device("cpu"))
+
+    first = encode(tiny_teacher.vae)
+    scaled, other = (copy.deepcopy(tiny_teacher.vae) for _ in range(2))
+    scaled.register_to_config(scaling_factor=2 * scaled.config.scaling_factor)
+    other.encoder.conv_in.weight.data.add_(1)
+    torch.testing.assert_close(encode(scaled), 2 * first)
+    assert not torch.equal(encode(other), first)
+    written = {path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()}
+    assert torch.equal(encode(tiny_teacher.vae), first)
+    assert {path.stat().st_mtime_ns for path in (tmp_path / "a").iterdir()} == written
 
 
 def test_what_is_no_folder_of_pictures_is_told(

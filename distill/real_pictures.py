@@ -101,7 +101,8 @@ class Pictures:
         if not folder.is_dir():
             raise InvalidTraining(f"--real-images {folder} is not a folder")
         self._size = size
-        self._files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+        found = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+        self._files = sorted(f for f in found if f.is_file())  # and no link to what has gone
         self._arrays = np.zeros((0, *size, 3), np.uint8)
         if not self._files and list(folder.glob("*.safetensors")):
             sets = emoji_data.load(folder, size_px=size[0])

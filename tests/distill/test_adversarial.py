@@ -54,8 +54,11 @@ def texts(draw: Callable[..., Tensor]) -> EncodedTexts:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
+    """Three files, and what is called like one and is none."""
     folder = tmp_path / "real"
     (folder / "more").mkdir(parents=True)
+    (folder / "folder.png").mkdir()
+    (folder / "gone.png").symlink_to("nowhere")
     for number, name in enumerate(("a.png", "b.jpg", "more/c.webp")):
         pixels = np.full((20 + number, 30, 3), 60 * number, np.uint8)
         Image.fromarray(pixels).save(folder / name)

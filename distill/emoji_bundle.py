@@ -83,6 +83,11 @@ def build_bundle(packages: Path, path: Path, *, size_px: int = 128) -> Path:
     return path
 
 
+def is_bundle(data: Path) -> bool:
+    """Whether a data set is one file, as its name tells where nothing is there, or a folder."""
+    return data.is_file() or (data.suffix == ".safetensors" and not data.is_dir())
+
+
 def existing_bundle(path: Path) -> Path:
     """Return `path`; raises InvalidData if nothing is there."""
     if not path.is_file():
@@ -116,9 +121,9 @@ def read_bundle(path: Path) -> Bundle:
 def read_sets(data: Path, *, size_px: int) -> list[EmojiSet]:
     """Read a data set's icons on white: of a bundle, or of the folder of `sidestep data emoji`.
 
-    Raises InvalidData if the bundle's icons have another size.
+    Raises InvalidData if it is missing, or the bundle's icons have another size.
     """
-    if not data.is_file():
+    if not is_bundle(data):
         return load(data, size_px=size_px)
     sets = bundled_sets(read_bundle(data))
     if (found := sets[0].pictures.shape[1]) != size_px:

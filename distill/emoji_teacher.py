@@ -37,7 +37,7 @@ from distill.autoencoder import (
 )
 from distill.captions import train_bpe
 from distill.checkpoints import last_step
-from distill.emoji_bundle import existing_bundle, read_bundle
+from distill.emoji_bundle import existing_bundle, is_bundle, read_bundle
 from distill.emoji_pictures import Amounts, TrainingPictures, make_pictures
 from distill.emoji_sources import caption, styled
 from distill.folders import (
@@ -67,7 +67,6 @@ from sidestep.tokenizer import PromptTokenizer
 TOKENS = 24
 VOCABULARY = 4096
 CAPTIONS, DATA, QUALITY = "captions.json", "data.json", "quality.json"
-BUNDLE = ".safetensors"  # a data set that is a file and not a folder
 SHARES = (0.55, 0.2, 0.25)  # of plain, recoloured and composed pictures in what the teacher sees
 
 
@@ -193,7 +192,7 @@ def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -
 def _bind(data: Path, out: Path, options: EmojiTeacherOptions) -> None:
     """Note which pictures `out` begins with; raises InvalidTraining if it began with others."""
     size_px = options.size_px
-    bundled = data.suffix == BUNDLE
+    bundled = is_bundle(data)
     files = [existing_bundle(data)] if bundled else emoji_data.shards(data, size_px=size_px)
     told = {file.name: sha256(file) for file in files} | asdict(options.amounts)
     path = out / DATA
@@ -205,7 +204,7 @@ def _bind(data: Path, out: Path, options: EmojiTeacherOptions) -> None:
 
 def read_pictures(data: Path, options: EmojiTeacherOptions, device: str) -> TrainingPictures:
     """Read a data set onto a device; a bundle also gives recoloured and composed pictures."""
-    if data.suffix == BUNDLE:
+    if is_bundle(data):
         bundle = read_bundle(data)
         held = held_out(bundle.words)
         seed = options.teacher.seed

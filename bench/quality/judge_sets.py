@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.quality.judge import shrink
 from bench.quality.judge_data import Labelled, label
-from distill.emoji_bundle import Bundle, Icons, bundled_sets, read_bundle
+from distill.emoji_bundle import Bundle, Icons, bundled_sets, is_bundle, read_bundle
 from distill.emoji_data import load
 from distill.emoji_pictures import Amounts, make_pictures
 from distill.held_out import HeldOut
@@ -25,7 +25,7 @@ def read_labelled(data: Path, *, size_px: int) -> tuple[Labelled, list[Labelled]
     Pictures have `size_px`; what is made of icons that are left out is left out, too. Held-out
     prompts are not: the judge may know what a model does not.
     """
-    if not data.is_file():
+    if not is_bundle(data):
         return label(load(data, size_px=size_px)), []
     bundle = read_bundle(data)
     sets = [replace(part, pictures=shrink(part.pictures, size_px)) for part in bundled_sets(bundle)]

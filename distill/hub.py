@@ -46,10 +46,11 @@ WEIGHTS = [
 ]
 
 
-def teacher_folder(name: str) -> Path:
+def teacher_folder(name: str, *, weights: bool = True) -> Path:
     """Return the folder `name`, or that of the hub's model OWNER/NAME[@REVISION], fetching it.
 
     The configs come first, so that an architecture that is not supported costs no download.
+    weights: whether they are fetched, too
     Raises InvalidModel with the mend where there is neither, or the hub cannot be reached.
     """
     path = Path(name).expanduser()
@@ -61,8 +62,9 @@ def teacher_folder(name: str) -> Path:
             f"{name} is not a folder; give one in the diffusers layout, or a model of the "
             "hub as OWNER/NAME[@REVISION]"
         )
-    check_architecture(_fetch(name, match, CONFIGS))
-    return _fetch(name, match, CONFIGS + WEIGHTS)
+    folder = _fetch(name, match, CONFIGS)
+    check_architecture(folder)
+    return _fetch(name, match, CONFIGS + WEIGHTS) if weights else folder
 
 
 def checkpoint_file(name: str) -> Path:

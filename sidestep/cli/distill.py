@@ -58,11 +58,12 @@ def command(
         raise BackendUnavailable(error.name or "torch", "train") from error
     options = recipe_of(preset, given)
     read = read_prompts(prompts, column=given["prompts_column"], exclude=given["exclude"])
-    folder = teacher_folder(teacher)
+    folder = teacher_folder(teacher, weights=not given["dry_run"])
     if current().writes:
         click.echo(read, err=True)
     if given["dry_run"]:
-        click.echo(describe_plan(folder, len(read.texts), options))
+        if current().writes:
+            click.echo(describe_plan(folder, len(read.texts), options))
         return
     model = distil_folder(folder, read.texts, out, options, name=name or preset, device=device)
     if current().writes:

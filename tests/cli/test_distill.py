@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from distill.folders import Teacher, write_teacher
 from distill.presets import PRESETS
+from distill.processes import Processes
 from sidestep.cli.distill import command
 from sidestep.errors import InvalidModel, InvalidTraining
 
@@ -46,6 +47,14 @@ def test_a_dry_run_prints_the_presets_settings_and_the_memory(
     assert "2 prompts; dropped 1 duplicates" in result.stderr
     assert re.search(r"activations +\d+\.\d\d GiB", result.stdout)
     assert not (tmp_path / "run").exists()
+
+
+def test_one_of_several_processes_tells_the_plan(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill.processes.current", lambda: Processes(1, 2))
+    other = run(arguments, "--dry-run")
+    assert (other.exit_code, other.output) == (0, "")
 
 
 def activations(arguments: list[str], *more: str) -> float:

@@ -13,10 +13,12 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from huggingface_hub import constants
 
 from distill.folders import Teacher, load_teacher, write_teacher
 from distill.hub import checkpoint_file, teacher_folder
+from sidestep.cli.distill import command
 from sidestep.errors import InvalidModel
 from sidestep.tokenizer import PromptTokenizer
 
@@ -197,6 +199,16 @@ def test_another_architecture_costs_no_weights(hub: list[str], published: Path) 
     (published / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(InvalidModel, match="has two text encoders"):
         teacher_folder("someone/teacher")
+    assert not any(file.endswith(".safetensors") for file in hub)
+
+
+def test_a_dry_run_costs_no_weights(hub: list[str], tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("red apple\n")
+    arguments = ["--teacher", "someone/teacher", "--prompts", str(tmp_path / "prompts.txt")]
+    planned = CliRunner().invoke(command, [*arguments, "--dry-run"])
+    assert planned.exit_code == 0, planned.output
+    assert "together, per device" in planned.stdout
+    assert "unet/config.json" in hub
     assert not any(file.endswith(".safetensors") for file in hub)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,10 +97,25 @@ def existing_bundle(path: Path) -> Path:
     return path
 
 
-def read_bundle(path: Path) -> Bundle:
-    """Decode a bundle, on every core; raises InvalidData if it is missing or damaged."""
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise InvalidData if a bundle is missing, or turns out to be damaged within the block."""
     existing_bundle(path)
     try:
+        yield
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise InvalidData(f"{path} is damaged ({error}); delete it and build it again") from error
+
+
+def bundle_size(path: Path) -> int:
+    """Read how many pixels wide a bundle's icons are; raises InvalidData as `read_bundle`."""
+    with _reading(path), safe_open(path, framework="numpy") as file:
+        return int((file.metadata() or {})["size_px"])
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Decode a bundle, on every core; raises InvalidData if it is missing or damaged."""
+    with _reading(path):
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             names = json.loads(metadata["names"])
@@ -112,8 +129,6 @@ def read_bundle(path: Path) -> Bundle:
         for style, part in names.items():
             icons.append(Icons(style, part, np.stack(pictures[start : start + len(part)])))
             start += len(part)
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise InvalidData(f"{path} is damaged ({error}); delete it and build it again") from error
     every = tuple(sorted({name for part in names.values() for name in part}))
     return Bundle(icons, Words(every, synonyms))
 

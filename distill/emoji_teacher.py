@@ -1,6 +1,6 @@
 """Train the embedded model's teacher from nothing: data, tokenizer, autoencoder, text and UNet.
 
-OUT/data.json                    which pictures the run began with; it goes on with no others
+OUT/data.json                    the pictures, and the other teacher, that the run began with
 OUT/autoencoder/, OUT/teacher/   states, logs and grids of the two trainings
 OUT/latents.safetensors          the pictures, encoded once, and OUT/captions.json beside it
 OUT/lighter/                     a lighter autoencoder of the same latents, where one is asked for
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +27,6 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
 from distill import emoji_data
-from distill.architecture_check import read_json
 from distill.architectures import SCHEDULE
 from distill.autoencoder import (
     AutoencoderOptions,
@@ -37,7 +36,8 @@ from distill.autoencoder import (
 )
 from distill.captions import train_bpe
 from distill.checkpoints import last_step
-from distill.emoji_bundle import existing_bundle, is_bundle, read_bundle
+from distill.emoji_bundle import is_bundle, read_bundle
+from distill.emoji_checks import bind, check_sizes
 from distill.emoji_pictures import Amounts, TrainingPictures, make_pictures
 from distill.emoji_sources import caption, styled
 from distill.folders import (
@@ -60,13 +60,13 @@ from distill.teacher import (
     train_teacher,
 )
 from sidestep.errors import InvalidTraining, Stopped
-from sidestep.files import atomic_folder, atomic_path, sha256, write_bytes, write_json
+from sidestep.files import atomic_folder, atomic_path, write_bytes, write_json
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
 
 TOKENS = 24
 VOCABULARY = 4096
-CAPTIONS, DATA, QUALITY = "captions.json", "data.json", "quality.json"
+CAPTIONS, QUALITY = "captions.json", "quality.json"
 SHARES = (0.55, 0.2, 0.25)  # of plain, recoloured and composed pictures in what the teacher sees
 
 
@@ -103,11 +103,12 @@ def train_emoji_teacher(
     Under torchrun the first process makes the tokenizer, autoencoder and latents while the others
     wait; then all train the teacher, each on its rows of every batch.
     Raises InvalidTraining for a device that is not there, a batch that the processes cannot share,
-    a lighter autoencoder that shrinks pictures otherwise than the first, or an `out` of other
-    pictures; Stopped, in all processes, after a checkpoint where SIGINT or SIGTERM asked for it.
+    pictures of a size that the autoencoder cannot halve, a lighter one that shrinks them otherwise
+    than the first, or an `out` that began with other pictures, another teacher or another lighter
+    one; Stopped, in all processes, after a checkpoint where SIGINT or SIGTERM asked for it.
     """
     training_device(device)  # before any work
-    _check_lighter(options)
+    check_sizes(data, options)
     processes = current()
     processes.rows(options.teacher.batch)
     _prepare_alone(processes, out, partial(_prepare, data, out, options, device))
@@ -140,21 +141,6 @@ def train_emoji_teacher(
     return out / "model"
 
 
-def _check_lighter(options: EmojiTeacherOptions) -> None:
-    """Compare the two autoencoders' levels, on which the size of their latents depends."""
-    if options.lighter is None:
-        return
-    first: Sequence[int] = options.autoencoder.channels
-    if options.start_from:
-        first = read_json(options.start_from / "vae" / "config.json").get("block_out_channels", ())
-    found = len(options.lighter.channels)
-    if found != len(first):
-        raise InvalidTraining(
-            f"--lighter has {found} channels and the first autoencoder {len(first)}, so that their "
-            f"latents would differ in size; give {len(first)} channels"
-        )
-
-
 def _prepare_alone(processes: Processes, out: Path, work: Callable[[], None]) -> None:
     """Let the first process work while the others wait; all raise Stopped where it was stopped."""
     stopped: Stopped | None = None
@@ -174,7 +160,7 @@ def _prepare_alone(processes: Processes, out: Path, work: Callable[[], None]) ->
 
 def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -> None:
     """Make tokenizer, autoencoders, latents and captions, as far as they are not there."""
-    _bind(data, out, options)
+    bind(data, out, options)
     finished = ["latents.safetensors", CAPTIONS, "prompts.txt", "tokenizer/vocab.json"]
     if options.lighter:
         finished.append("lighter/vae/config.json")
@@ -187,19 +173,6 @@ def _prepare(data: Path, out: Path, options: EmojiTeacherOptions, device: str) -
     _autoencoder(pictures, out / "autoencoder", options, device)
     _latents(pictures, out, device)
     _lighter(pictures, out, options.lighter, device)
-
-
-def _bind(data: Path, out: Path, options: EmojiTeacherOptions) -> None:
-    """Note which pictures `out` begins with; raises InvalidTraining if it began with others."""
-    size_px = options.size_px
-    bundled = is_bundle(data)
-    files = [existing_bundle(data)] if bundled else emoji_data.shards(data, size_px=size_px)
-    told = {file.name: sha256(file) for file in files} | asdict(options.amounts)
-    path = out / DATA
-    if not path.is_file():
-        write_json(path, told)
-    elif json.loads(path.read_text(encoding="utf-8")) != told:
-        raise InvalidTraining(f"{out} was begun with other pictures; choose another --out")
 
 
 def read_pictures(data: Path, options: EmojiTeacherOptions, device: str) -> TrainingPictures:

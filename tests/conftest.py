@@ -75,8 +75,8 @@ def write_bundle(tmp_path: Path) -> Callable[..., Path]:
             "ends": np.cumsum([len(blob) for blob in blobs], dtype=np.int64),
         }
         styles = {style: list(names) for style in ("noto", "flat")}
-        metadata = {"names": json.dumps(styles), "synonyms": json.dumps(dict(synonyms))}
-        save_file(tensors, path, metadata=metadata)
+        words = {"names": json.dumps(styles), "synonyms": json.dumps(dict(synonyms))}
+        save_file(tensors, path, metadata={"size_px": "16", **words})
         return path
 
     return write

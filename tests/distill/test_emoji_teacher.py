@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,20 @@ def test_a_lighter_autoencoder_of_other_latents_is_refused_before_any_work(
     for before in (None, tmp_path / "a"):
         options = replace(OPTIONS, lighter=lighter, start_from=before)
         with pytest.raises(InvalidTraining, match=r"--lighter has 3 .* first autoencoder 2"):
+            train_emoji_teacher(data, tmp_path / "run", options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_size_that_cannot_be_halved_is_refused_before_any_work(
+    write_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    bundle = write_bundle(["pizza", "crown"], synonyms={})  # of 16 pixels
+    first = replace(OPTIONS.autoencoder, channels=(8,) * 6)
+    for data, options, told in (
+        (bundle, replace(OPTIONS, autoencoder=first), r"16 px.* --size that is a multiple of 32"),
+        (tmp_path, replace(OPTIONS, size_px=25), r"25 px.* --size that is a multiple of 2"),
+    ):
+        with pytest.raises(InvalidTraining, match=told):
             train_emoji_teacher(data, tmp_path / "run", options)
     assert not (tmp_path / "run").exists()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class Checkpoint:
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                self._check_options(path, json.loads(metadata["options"]))
+                _check_options(path, json.loads(metadata["options"]), self.options)
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             self._restore(tensors)
         except (torch.OutOfMemoryError, dist.DistError):  # RuntimeErrors, but not the file's fault
@@ -147,15 +147,6 @@ class Checkpoint:
             saved = _under(tensors, f"scaler/{name}/")
             scaler.load_state_dict({key: value.item() for key, value in saved.items()})
 
-    def _check_options(self, path: Path, saved: dict[str, Any]) -> None:
-        mine = json.loads(json.dumps(dict(self.options)))
-        changed = sorted(key for key in {*saved, *mine} if saved.get(key) != mine.get(key))
-        if changed:
-            what = ", ".join(f"{key} ({saved.get(key)} -> {mine.get(key)})" for key in changed)
-            raise InvalidTraining(
-                f"{path} belongs to a run with other options: {what}; choose another --out"
-            )
-
 
 def kept_options(folder: Path) -> dict[str, Any]:
     """Read what a run's newest checkpoint belongs to; empty before the first.
@@ -173,9 +164,29 @@ def kept_options(folder: Path) -> dict[str, Any]:
     return options
 
 
+def check_kept(folder: Path, options: Mapping[str, Any], *, free: Set[str] = frozenset()) -> None:
+    """Raise InvalidTraining where a run's newest checkpoint, if there is one, has other options.
+
+    free: those that may differ
+    """
+    if path := _newest(folder):
+        kept = kept_options(folder)
+        _check_options(path, kept, {**options, **{key: kept.get(key) for key in free}})
+
+
 def last_step(folder: Path) -> int:
     """Return the step of a run's newest checkpoint; 0 before the first."""
     return max(_by_step(folder), default=0)
+
+
+def _check_options(path: Path, saved: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    mine = json.loads(json.dumps(dict(options)))
+    changed = sorted(key for key in {*saved, *mine} if saved.get(key) != mine.get(key))
+    if changed:
+        what = ", ".join(f"{key} ({saved.get(key)} -> {mine.get(key)})" for key in changed)
+        raise InvalidTraining(
+            f"{path} belongs to a run with other options: {what}; choose another --out"
+        )
 
 
 def _newest(folder: Path) -> Path | None:

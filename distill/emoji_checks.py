@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill import emoji_data
-from distill.architecture_check import read_json
+from distill.architecture_check import check_architecture, read_json
+from distill.checkpoints import check_kept
 from distill.emoji_bundle import bundle_size, existing_bundle, is_bundle
+from distill.folders import teacher_hash
 from sidestep.errors import InvalidTraining
 from sidestep.files import sha256, write_json
 
@@ -48,8 +50,15 @@ def bind(data: Path, out: Path, options: EmojiTeacherOptions) -> None:
     size_px = options.size_px
     files = [existing_bundle(data)] if bundled else emoji_data.shards(data, size_px=size_px)
     told = {file.name: sha256(file) for file in files} | asdict(options.amounts)
+    if options.start_from:
+        check_architecture(options.start_from)  # which names what a hash would miss
+        told["start_from"] = teacher_hash(options.start_from)
     path = out / DATA
     if not path.is_file():
         write_json(path, told)
     elif json.loads(path.read_text(encoding="utf-8")) != told:
-        raise InvalidTraining(f"{out} was begun with other pictures; choose another --out")
+        raise InvalidTraining(
+            f"{out} was begun with other pictures or from another teacher; choose another --out"
+        )
+    if options.lighter:  # what is finished may have had less time
+        check_kept(out / "lighter", asdict(options.lighter), free={"seconds"})

@@ -89,6 +89,29 @@ def test_a_teacher_starts_from_another_run(data: Path, tmp_path: Path) -> None:
         train_emoji_teacher(data, tmp_path / "c", options)
 
 
+def test_a_run_goes_on_from_its_own_teacher_alone(data: Path, tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    options = replace(OPTIONS, start_from=train_emoji_teacher(data, a, OPTIONS))
+    train_emoji_teacher(data, b, options)
+    train_emoji_teacher(data, b, options)
+    for out, other in ((a, options), (b, OPTIONS), (b, replace(OPTIONS, start_from=b / "model"))):
+        told = (out / "model" / "training.json").read_bytes()
+        with pytest.raises(InvalidTraining, match=r"begun .* from another teacher; choose another"):
+            train_emoji_teacher(data, out, other)
+        assert (out / "model" / "training.json").read_bytes() == told
+
+
+def test_a_finished_lighter_autoencoder_is_not_taken_for_another(
+    data: Path, tmp_path: Path
+) -> None:
+    lighter = AutoencoderOptions((8, 8), steps=1, batch=2, warmup_steps=1)
+    work = (data, tmp_path / "run")
+    train_emoji_teacher(*work, replace(OPTIONS, lighter=lighter))
+    with pytest.raises(InvalidTraining, match=r"channels \(\[8, 8\] -> \[8, 16\]\); choose anoth"):
+        train_emoji_teacher(*work, replace(OPTIONS, lighter=replace(lighter, channels=(8, 16))))
+    train_emoji_teacher(*work, replace(OPTIONS, lighter=replace(lighter, seconds=9.0)))
+
+
 def test_a_lighter_autoencoder_takes_over_the_latents(data: Path, tmp_path: Path) -> None:
     lighter = AutoencoderOptions((8, 8), steps=60, batch=8, learning_rate=1e-2, warmup_steps=1)
     folder = train_emoji_teacher(data, tmp_path / "run", replace(OPTIONS, lighter=lighter))

@@ -81,14 +81,18 @@ def _project(x: Tensor, layers: Sequence[nn.Linear], heads: int) -> tuple[Tensor
 
 
 def simplify_unet(unet: UNet2DConditionModel) -> None:
-    """Simplify the attention and upsampling of a UNet in place."""
+    """Simplify the attention of a UNet in place, and its upsampling where that is doubling.
+
+    It is not where a level's size is odd: 13 is halved to 7, which becomes 13 again and not 14.
+    """
     for attention in unet.modules():
         if isinstance(attention, Attention):
             with torch.no_grad():
                 for parameter in attention.to_q.parameters():
                     parameter.mul_(attention.scale)
     unet.set_attn_processor(PlainAttention())
-    simplify_upsampling(unet)
+    if unet.config.sample_size % 2 ** (len(unet.config.block_out_channels) - 1) == 0:
+        simplify_upsampling(unet)
 
 
 def simplify_text_encoder(text_encoder: CLIPTextModel) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from diffusers.models.upsampling import Upsample2D
 from numpy.typing import NDArray
 
+from distill.folders import Teacher, write_student
 from export.folding import FoldedGenerator
 from export.onnx import halve_exact_weights
 from export.options import ExportOptions
@@ -19,7 +22,7 @@ from export.simplify import DoublingConv
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.torch_module import GeneratorModule, load_module
 from sidestep.errors import CertificateFailed, InvalidModel
-from sidestep.model_folder import ONNX, ModelFolder
+from sidestep.model_folder import ONNX, ModelCard, ModelFolder
 from sidestep.noise import latent_noise
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
@@ -51,6 +54,36 @@ def test_folding_is_exact(tiny_model: ModelFolder, prediction: str) -> None:
     with torch.inference_mode():
         difference = module(ids, noise).int() - FoldedGenerator(module)(ids, noise).int()
     assert difference.abs().max() <= 1
+
+
+@pytest.fixture
+def odd_model(tiny_teacher: Teacher, tmp_path: Path) -> ModelFolder:
+    """A model of 7x7 latents, which its UNet halves to 4x4."""
+    unet = copy.deepcopy(tiny_teacher.unet)
+    unet.register_to_config(sample_size=7)
+    teacher = replace(tiny_teacher, unet=unet)
+    card = ModelCard(
+        name="odd",
+        latent_shape=teacher.latent_shape,
+        image_size=teacher.image_size,
+        tokens=teacher.tokens,
+        schedule=dict(teacher.schedule),
+    )
+    return write_student(tmp_path / "odd", teacher, unet, card)
+
+
+def test_latents_of_an_odd_size_are_folded_exactly(odd_model: ModelFolder) -> None:
+    module = load_module(odd_model)
+    ids, noise = (torch.from_numpy(part) for part in inputs(odd_model, 3))
+    with torch.inference_mode():
+        difference = module(ids, noise).int() - FoldedGenerator(module)(ids, noise).int()
+    assert difference.shape == (3, 14, 14, 3)
+    assert difference.abs().max() <= 1
+
+
+@pytest.mark.slow
+def test_latents_of_an_odd_size_are_exported(odd_model: ModelFolder) -> None:
+    assert export_model(odd_model).largest_difference <= 1
 
 
 @pytest.mark.parametrize("bias", [True, False])

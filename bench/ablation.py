@@ -7,9 +7,10 @@ compared with the same teacher and the same real pictures.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +27,7 @@ from distill.guidance import Guidance, strategy
 from distill.options import DistillOptions
 from distill.presets import PRESETS
 from distill.progress import save_grid
+from distill.real_pictures import is_encoded_in
 from distill.student import EXAMPLES, distil_folder, identity_of
 from export.run import export_model
 from sidestep.errors import InvalidRequest
@@ -118,8 +120,8 @@ def train(
     """Distil the named cases into `out/NAME`; what is finished is left alone. The models' folders.
 
     real_images: a folder of pictures or of `sidestep data emoji`, for the adversarial cases
-    Raises InvalidRequest where they need it, or where a finished model was distilled from other
-    images, another teacher or other prompts, and what `distil_folder` raises.
+    Raises InvalidRequest where they need it, or where a finished model was distilled otherwise, and
+    what `distil_folder` raises.
     """
     if real_images is None and (lacking := [n for n in names if CASES[n].adversarial]):
         raise InvalidRequest(
@@ -131,8 +133,7 @@ def train(
     finished = [name for name, model in models.items() if (model / CARD).is_file()]
     for name in finished:
         _check_finished(models[name], recipes[name], len(prompts))
-    if finished:
-        _check_made_from([out / name for name in finished], teacher, prompts)
+    _check_made_from({out / name: recipes[name] for name in finished}, teacher, prompts)
     for name in names:
         if name not in finished:
             distil_folder(teacher, prompts, out / name, recipes[name], name=name)
@@ -152,23 +153,31 @@ def _check_finished(model: Path, options: DistillOptions, prompts: int) -> None:
             )
 
 
-def _check_made_from(runs: Sequence[Path], teacher: Path, prompts: Sequence[str]) -> None:
-    """Raise InvalidRequest where a finished run's checkpoint tells that it was made from others.
+def _check_made_from(
+    runs: Mapping[Path, DistillOptions], teacher: Path, prompts: Sequence[str]
+) -> None:
+    """Raise InvalidRequest where a finished run's checkpoint tells of another teacher or recipe.
 
     A run whose checkpoints were deleted is taken as it is.
     """
     kept = {run: told for run in runs if (told := kept_options(run))}
-    asked = identity_of(load_teacher(teacher), prompts) if kept else {}
-    words = {
-        "teacher": "another teacher",
-        "schedule": "a teacher of another noise schedule",
-        "prompts": "other prompts",
-    }
+    if not kept:
+        return
+    taught = load_teacher(teacher)
+    made_from = identity_of(taught, prompts)
+    words = {"prompts": "other prompts", "real_images": "other real pictures"}
     for run, told in kept.items():
-        if other := [name for name in words if told.get(name) != asked.get(name)]:
+        options = runs[run]
+        asked = json.loads(json.dumps({**asdict(options), **made_from}))  # what is off too
+        if (folder := options.real_images) and is_encoded_in(
+            run, Path(folder), taught.image_size, told.get("real_images")
+        ):
+            asked["real_images"] = told.get("real_images")
+        names = sorted({*told, *options.identity, *made_from})
+        if other := [name for name in names if told.get(name) != asked.get(name)]:
+            differing = " and ".join(words.get(name, f"another {name}") for name in other)
             raise InvalidRequest(
-                f"{run} was distilled from {' and '.join(words[name] for name in other)}; "
-                "choose another --runs, or delete it",
+                f"{run} was distilled with {differing}; choose another --runs, or delete it",
                 field="runs",
             )
 

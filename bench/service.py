@@ -26,7 +26,8 @@ def serving(*flags: str) -> Iterator[str]:
     """
     port = free_port()
     root = str(Path(__file__).parents[1])
-    command = [sys.executable, "-c", _CODE.format(root=root), "serve", *flags, "--port", str(port)]
+    place = ["--host", HOST, "--port", str(port)]  # where a variable names others too
+    command = [sys.executable, "-c", _CODE.format(root=root), "serve", *flags, *place]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
     ) as process:

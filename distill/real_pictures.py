@@ -42,7 +42,7 @@ class RealLatents:
     @property
     def identity(self) -> str:
         """Hash the latents; 16 hexadecimal digits."""
-        return hashlib.sha256(self._latents.numpy().tobytes()).hexdigest()[:16]
+        return _hash(self._latents)
 
     def draw(self, step: int, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Draw latents and noise [B, 4, h, w], each from (seed, step, its index) alone."""
@@ -86,9 +86,25 @@ def _key(vae: AutoencoderKL) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def is_encoded_in(out: Path, folder: Path, size: tuple[int, int], latents: str | None) -> bool:
+    """Tell whether `out` holds latents of this hash that are of a folder's pictures.
+
+    What was encoded by another version or autoencoder counts too, as the hash is what a run keeps;
+    where all latents were deleted nothing can be told, and that is taken for a yes.
+    """
+    start = f"real-{Pictures(folder, size).key}"
+    files = list(out.glob("real-*.safetensors"))
+    known = [map_tensor(path, "latents") for path in files if path.name.startswith(start)]
+    return not files or any(_hash(one) == latents for one in known)
+
+
 def batch_of(size: tuple[int, int]) -> int:
     """Return how many pictures of (H, W) pixels are encoded at once."""
     return max(1, min(BATCH, BATCH_PX // (size[0] * size[1])))
+
+
+def _hash(latents: Tensor) -> str:
+    return hashlib.sha256(latents.numpy().tobytes()).hexdigest()[:16]
 
 
 class Pictures:

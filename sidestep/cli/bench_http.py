@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import nullcontext
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sidestep.cli.options import ENGINE, KEY, MODEL
+from serve.settings import Settings, variable
+from sidestep.cli.options import DECODER, ENGINE, KEY, MODEL
 from sidestep.errors import BenchmarkFailed, InvalidRequest
+
+FLAGGED = ("model", "engine", "decoder", "host", "port")  # which our own service gets as flags
 
 
 @click.command()
 @click.argument("url", required=False)
 @MODEL
 @ENGINE
+@DECODER
 @click.option("--slo-ms", type=click.FloatRange(0.1), default=100.0, show_default=True)
 @click.option(
     "--slo-percent",
@@ -62,6 +68,7 @@ def command(
     url: str | None,
     model: Path | None,
     engine: str,
+    decoder: str,
     slo_ms: float,
     slo_percent: float,
     rate: float | None,
@@ -103,15 +110,16 @@ def command(
         timeout_s=timeout,
         tell=partial(click.echo, err=True),
     )
-    if url is not None and (model is not None or engine != "auto"):
+    if url is not None and (model is not None or engine != "auto" or decoder != "full"):
         raise InvalidRequest(
-            f"give {url}, or --model and --engine for a service of our own, not both", field="url"
+            f"give {url}, or --model, --engine and --decoder for a service of our own, not both",
+            field="url",
         )
     flags: list[str] = []
     told: dict[str, Any] = {"notes": notes}
     if url is None:
-        flags, known = _own_service(model, engine)
-        told.update(known)
+        flags, known = _own_service(model, engine, decoder)
+        told = {"notes": [*notes, *_told_variables()], **known}
     with serving(*flags) if url is None else nullcontext(url) as address:
         report = asyncio.run(measure(Target.parse(address), plan, **told))
     if out:
@@ -121,17 +129,29 @@ def command(
         raise BenchmarkFailed(report.failed)
 
 
-def _own_service(model: Path | None, engine: str) -> tuple[list[str], dict[str, Any]]:
+def _own_service(model: Path | None, engine: str, decoder: str) -> tuple[list[str], dict[str, Any]]:
     from bench.certificates import faults_of
     from bench.reports import told_model
     from sidestep.engines.load import load_engine
     from sidestep.model_folder import ModelFolder
 
-    folder = ModelFolder.open(model)
+    folder = ModelFolder.open(model).with_decoder(decoder)
     name = load_engine(folder, engine).spec.name
     told = {"model": {**told_model(folder), "engine": name}}
-    flags = ["--model", str(folder.path.absolute()), "--engine", engine]
+    flags = ["--model", str(folder.path.absolute()), "--engine", engine, "--decoder", decoder]
     return flags, {**told, "invalid_because": faults_of(folder, name)}
+
+
+def _told_variables() -> list[str]:
+    """Tell in a note which variables change our own service; paths and addresses by name alone."""
+    known = [option for option in fields(Settings) if option.name not in FLAGGED]
+    is_short = {variable(option.name): isinstance(option.default, int | tuple) for option in known}
+    told = [
+        f"{name}={os.environ[name]}" if short else name
+        for name, short in is_short.items()
+        if os.environ.get(name)
+    ]
+    return [f"The service had these variables: {', '.join(told)}."] * bool(told)
 
 
 def _body(text: str) -> dict[str, Any]:

@@ -81,9 +81,13 @@ def examine(known: Known, engine: str, reference: Reference | None) -> list[Find
     except SidestepError as error:
         findings.append(problem(engine, str(error)))
     except Exception as error:  # a library's own
-        reason = " ".join(str(error).split())[:300]
-        findings.append(problem(engine, f"{type(error).__name__}: {reason}"))
+        findings.append(problem(engine, in_one_line(error)))
     return findings
+
+
+def in_one_line(error: Exception) -> str:
+    """Write what a library raised as one line of a finding."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _examine(known: Known, name: str, reference: Reference | None) -> Iterator[Finding]:

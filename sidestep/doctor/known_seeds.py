@@ -20,7 +20,7 @@ import numpy as np
 from bench.contender import Contender, Entry, Task
 from bench.engine import ALIKE, ALIKE_COARSE
 from export.certificate import FEW, LARGE_PX, PROMPTS, Reference
-from sidestep.doctor.drawn import Known, draw_with_pytorch, examine
+from sidestep.doctor.drawn import Known, draw_with_pytorch, examine, in_one_line
 from sidestep.doctor.findings import Finding, note, ok, problem
 from sidestep.doctor.found_models import check_model, decoders_of
 from sidestep.engines.plans import plans
@@ -94,6 +94,8 @@ def _reference(folder: ModelFolder, known: Known) -> tuple[Finding, Reference | 
         return problem(name, "its process died while it drew, perhaps for lack of memory"), None
     except SidestepError as error:
         return problem(name, str(error)), None
+    except Exception as error:  # a library's own, or torch is there and cannot be imported
+        return problem(name, in_one_line(error)), None
     text = f"fp32 draws {known}, all finite, contrast {reference.contrast:.0f} of 255"
     return ok(name, text), reference
 

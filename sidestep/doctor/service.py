@@ -85,8 +85,10 @@ def _fault_of(host: str, port: int) -> int | None:
         try:
             probe.bind((host, port))
             probe.listen()
+        except (socket.gaierror, UnicodeError):  # a name that is not found, or cannot be one
+            return errno.EADDRNOTAVAIL
         except OSError as error:
-            return error.errno or errno.EADDRNOTAVAIL  # a name that is not found has no number
+            return error.errno or errno.EADDRNOTAVAIL
     return None
 
 

@@ -70,11 +70,12 @@ def quality(card: ModelCard) -> str:
     quality = card.quality
     if "frechet" not in quality:
         return ""
+    guidance = quality.get("judged_guidance", quality.get("teacher_guidance", 0))  # older cards
     titles = {
         "real": "real pictures",
         "start": "before the first update",
         "student": "this model",
-        "teacher": f"teacher at {quality.get('teacher_guidance', 0):g}",
+        "teacher": f"teacher at {guidance:g}",
     }
     shown = [who for who in titles if f"{WHO[who]}frechet" in quality]
     rows = [

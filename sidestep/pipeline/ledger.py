@@ -12,7 +12,8 @@ from typing import Any, Self
 from sidestep.errors import InvalidTraining
 from sidestep.files import write_json
 
-FILE, FORMAT = "run.json", 1
+FILE, LOG, FORMAT = "run.json", "run.log", 1
+TRAINING = "distil-"  # how the folders of a run's trainings begin
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Finished:
 class Ledger:
     """The stages that a run folder has finished.
 
-    identity: what makes it this run; a folder that was begun with another is refused
+    identity: what makes it this run; a folder in which another finished a stage is refused
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Ledger:
         """Read what is there; raises InvalidTraining where `out` is not this run's."""
         path = out / FILE
         if not path.is_file():
-            if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            if out.exists() and not (out.is_dir() and _is_vacant(out)):
                 raise InvalidTraining(
                     f"{out} holds something else than a run; choose another --out, or delete it"
                 )
@@ -59,7 +60,8 @@ class Ledger:
                 f"{path} cannot be read ({error!r}); delete it to do every stage again"
             ) from error
         mine = json.loads(json.dumps(identity))
-        if version != FORMAT or theirs != mine:
+        # Where nothing is finished, a training's own checkpoints refuse another recipe.
+        if version != FORMAT or (finished and theirs != mine):
             raise InvalidTraining(f"{out} belongs to another run: {_changes(theirs, mine)}")
         return cls(out, identity, finished)
 
@@ -70,10 +72,20 @@ class Ledger:
     def keep(self, stage: str, finished: Finished) -> None:
         """Write down that a stage is finished."""
         self._finished[stage] = finished
+        self.begin()
+
+    def begin(self) -> None:
+        """Claim the folder, before a stage puts anything there that may have to be gone on with."""
         stages = {name: asdict(one) for name, one in self._finished.items()}
         told = {"format": FORMAT, "identity": self._identity, "finished": stages}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._path, told)
+
+
+def _is_vacant(out: Path) -> bool:
+    """Tell whether a folder is empty, or a run's that lost its file or never had one."""
+    names = [path.name for path in out.iterdir()]
+    return not names or any(name == LOG or name.startswith(TRAINING) for name in names)
 
 
 def fingerprint(value: Any) -> str:

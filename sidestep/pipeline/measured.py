@@ -44,7 +44,7 @@ def gather(folder: ModelFolder, *files: Path) -> ModelFolder:
             raise InvalidData(f"{file} was measured on other weights than those of {folder.path}")
         told = _read(file)
         if "student" in told:
-            quality |= judged_figures(told)
+            quality = _without_judged(quality) | judged_figures(told)
         elif "scores" in told:
             quality |= {f"coco_{name}": value for name, value in told["scores"].items()}
         elif told.get("kind") == "ablation":
@@ -82,12 +82,20 @@ def judged_figures(quality: Mapping[str, Any]) -> dict[str, Any]:
             if value is not None:
                 figures[prefix + name] = float(f"{value:.4g}")
     if quality["guidance"] is not None:
-        figures["teacher_guidance"] = quality["guidance"]
+        # The first may be found anew by other eyes; the second is what these figures were drawn at.
+        figures["teacher_guidance"] = figures["judged_guidance"] = quality["guidance"]
     if quality["closed"] is not None:
         figures["closed"] = round(quality["closed"], 3)
     made = quality["made"]
     told = {"command": made["command"], "date": made["date"], "machine": made["machine"]["cpu"]}
     return {**figures, "judged_by": told}
+
+
+def _without_judged(quality: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what an evaluation before told, of which the next may not tell everything."""
+    figures = {prefix + name for prefix in SOURCES.values() for name in _JUDGED}
+    told = {*figures, "judged_pictures", "judge", "judged_guidance", "closed", "judged_by"}
+    return {name: value for name, value in quality.items() if name not in told}
 
 
 def latency_of(report: Report) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sidestep.errors import InvalidModel
 from sidestep.files import sha256
 from sidestep.model_folder import SMALL, ModelFolder
 from sidestep.pipeline import work
-from sidestep.pipeline.ledger import fingerprint
+from sidestep.pipeline.ledger import TRAINING, fingerprint
 from sidestep.pipeline.options import EMOJI, RunOptions
 from sidestep.pipeline.stages import Stage
 
@@ -62,7 +62,7 @@ class Recipe:
 
     def _distil(self) -> Stage:
         options = self.options
-        training = self.out / f"distil-{self._taught[:8]}"
+        training = self.out / f"{TRAINING}{self._taught[:8]}"
         recipe = PRESETS[options.preset].about
         return Stage(
             "distil",

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sidestep.errors import StageFailed, Stopped
-from sidestep.pipeline.ledger import Finished, Ledger, fingerprint
-
-LOG = "run.log"
+from sidestep.pipeline.ledger import LOG, Finished, Ledger, fingerprint
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,7 @@ def run_stages(
         if before := _unchanged(stage, ledger, inputs):
             tell(f"{head}: unchanged since {before.date} ({before.told})")
             continue
+        ledger.begin()
         tell(f"{head}: {stage.about}")
         began = time.monotonic()
         try:

@@ -6,9 +6,11 @@ import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from bench import ablation
 from bench.markdown import report_text
@@ -16,6 +18,7 @@ from bench.quality.evaluate import EvaluateOptions
 from distill.checkpoints import Checkpoint
 from distill.folders import Teacher, load_teacher, write_teacher
 from distill.guidance import strategy
+from distill.real_pictures import RealLatents, encode_real
 from distill.student import identity_of
 from sidestep.errors import InvalidRequest
 from sidestep.model_folder import ModelFolder, write_card
@@ -61,33 +64,91 @@ def test_a_student_of_fewer_images_is_not_taken_for_a_finished_one(
     assert not (runs / "none").exists()
 
 
-def test_a_student_of_another_teacher_or_other_prompts_is_not_taken_for_a_finished_one(
-    tiny_model: ModelFolder, tiny_teacher: Teacher, tmp_path: Path
+def finish(model: ModelFolder, run: Path, identity: dict[str, Any]) -> None:
+    """Put a model and its last checkpoint where a case of two prompts and 64 images has them."""
+    Checkpoint(run, {}, {}, identity).save(2)
+    shutil.copytree(model.path, run / "model")
+    recipe = {"images_seen": 64, "prompts": 2}
+    write_card(run / "model", replace(model.card, recipe=recipe))
+
+
+def test_a_student_distilled_otherwise_is_not_taken_for_a_finished_one(
+    tiny_model: ModelFolder,
+    tiny_teacher: Teacher,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     runs, prompts = tmp_path / "runs", ["red apple", "octopus"]
     write_teacher(tmp_path / "teacher", tiny_teacher)
     identity = identity_of(load_teacher(tmp_path / "teacher"), prompts)
-    Checkpoint(runs / "lsg1.5", {}, {}, identity).save(2)
-    shutil.copytree(tiny_model.path, runs / "lsg1.5" / "model")
-    recipe = {"images_seen": 64, "prompts": 2}
-    write_card(runs / "lsg1.5" / "model", replace(tiny_model.card, recipe=recipe))
+    recipe = ablation.CASES["lsg1.5"].options(64)
+    off = {"adversarial_weight": recipe.adversarial_weight}  # which versions once kept as well
+    finish(tiny_model, runs / "lsg1.5", {**recipe.identity, **identity, **off})
     assert ablation.train(tmp_path / "teacher", prompts, runs, ["lsg1.5"], images=64)
-    with pytest.raises(InvalidRequest, match="distilled from other prompts"):
+    with pytest.raises(InvalidRequest, match="distilled with other prompts; choose"):
         ablation.train(tmp_path / "teacher", prompts[::-1], runs, ["lsg1.5"], images=64)
     unet = copy.deepcopy(tiny_teacher.unet)
     with torch.no_grad():
         unet.conv_out.weight.mul_(1.5)
     write_teacher(tmp_path / "other", replace(tiny_teacher, unet=unet))
-    with pytest.raises(InvalidRequest, match="distilled from another teacher"):
+    with pytest.raises(InvalidRequest, match="distilled with another teacher; choose"):
         ablation.train(tmp_path / "other", prompts, runs, ["lsg1.5"], images=64)
     schedule = {**tiny_teacher.schedule, "prediction_type": "v_prediction"}
     write_teacher(tmp_path / "v", replace(tiny_teacher, schedule=schedule))
-    with pytest.raises(InvalidRequest, match="from a teacher of another noise schedule"):
+    with pytest.raises(InvalidRequest, match="with another schedule; "):
         ablation.train(tmp_path / "v", prompts, runs, ["lsg1.5"], images=64)
-    identity = identity_of(load_teacher(tmp_path / "v"), prompts)
-    Checkpoint(runs / "lsg1.5", {}, {}, identity).save(3)
-    with pytest.raises(InvalidRequest, match="from a teacher of another noise schedule"):
+    of_v = identity_of(load_teacher(tmp_path / "v"), prompts)
+    Checkpoint(runs / "lsg1.5", {}, {}, {**recipe.identity, **of_v}).save(3)
+    with pytest.raises(InvalidRequest, match="with another schedule; "):
         ablation.train(tmp_path / "teacher", prompts, runs, ["lsg1.5"], images=64)
+    Checkpoint(runs / "lsg1.5", {}, {}, {**recipe.identity, **identity}).save(4)
+    changed = ablation.Case("", strategy("lsg", 3), {"learning_rate": 1e-3})
+    monkeypatch.setitem(ablation.CASES, "lsg1.5", changed)
+    with pytest.raises(InvalidRequest, match="with another guidance and another learning_rate; "):
+        ablation.train(tmp_path / "teacher", prompts, runs, ["lsg1.5"], images=64)
+
+
+def test_a_student_of_other_real_pictures_is_not_taken_for_a_finished_one(
+    tiny_model: ModelFolder, tiny_teacher: Teacher, tmp_path: Path
+) -> None:
+    runs, prompts = tmp_path / "runs", ["red apple", "octopus"]
+    for name, side, colour in (("real", 16, "red"), ("other", 20, "blue")):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (side, side), colour).save(tmp_path / name / "a.png")
+    write_teacher(tmp_path / "teacher", tiny_teacher)
+    teacher, run, cpu = (
+        load_teacher(tmp_path / "teacher"),
+        runs / "adversarial",
+        torch.device("cpu"),
+    )
+    size = teacher.image_size
+    latents = encode_real(tmp_path / "real", teacher.vae, size, run, device=cpu)
+    identity = {
+        **ablation.CASES["adversarial"].options(64, tmp_path / "real").identity,
+        **identity_of(teacher, prompts),
+        "real_images": RealLatents(latents, seed=0, device=cpu).identity,
+    }
+    finish(tiny_model, run, identity)
+
+    def train(real_images: str) -> dict[str, Path]:
+        return ablation.train(
+            tmp_path / "teacher",
+            prompts,
+            runs,
+            ["adversarial"],
+            images=64,
+            real_images=tmp_path / real_images,
+        )
+
+    assert train("real")
+    with pytest.raises(InvalidRequest, match="distilled with other real pictures; choose"):
+        train("other")
+    encode_real(tmp_path / "other", teacher.vae, size, run, device=cpu)  # as a refused run does
+    with pytest.raises(InvalidRequest, match="distilled with other real pictures; choose"):
+        train("other")
+    for file in run.glob("real-*"):
+        file.unlink()
+    assert train("other")  # nothing is left to tell by
 
 
 def test_cases_of_several_steps_are_timed_beside_the_first() -> None:

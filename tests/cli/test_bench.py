@@ -44,7 +44,13 @@ def test_engine_then_compare_then_report(tiny_model: ModelFolder, tmp_path: Path
     assert "onnx-cpu" in (tmp_path / "page.md").read_text()
 
 
-def test_http_starts_a_service_of_its_own(tiny_model: ModelFolder, tmp_path: Path) -> None:
+def test_http_starts_a_service_of_its_own(
+    tiny_model: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "denied.txt").touch()
+    variables = {"DECODER": "small", "HOST": "::1", "QUEUE_LIMIT": "64", "DENY_LIST": "denied.txt"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SIDESTEP_{name}", value)
     options = ["--rate", "20", "--seconds", "1", "--slo-ms", "60000", "--slo-percent", "50"]
     done = bench("http", "--model", tiny_model.path, *options, "--out", "a.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -52,6 +58,8 @@ def test_http_starts_a_service_of_its_own(tiny_model: ModelFolder, tmp_path: Pat
     assert told["model"]["engine"] == "onnx-cpu"
     assert told["invalid_because"] == []
     assert told["rows"][0]["codes"] == {"200": 20}
+    (note,) = told["notes"]
+    assert note == "The service had these variables: SIDESTEP_QUEUE_LIMIT=64, SIDESTEP_DENY_LIST."
 
 
 def test_a_service_that_is_down_is_exit_code_1(tmp_path: Path) -> None:
@@ -73,6 +81,8 @@ def test_a_service_that_is_down_is_exit_code_1(tmp_path: Path) -> None:
         (["http", "ftp://a"], "is not an address"),
         (["http", "http://127.0.0.1:9", "--model", "nowhere"], "a service of our own, not both"),
         (["http", "http://127.0.0.1:9", "--engine", "onnx"], "a service of our own, not both"),
+        (["http", "http://127.0.0.1:9", "--decoder", "small"], "a service of our own, not both"),
+        (["http", "--decoder", "small"], "emoji has no small decoder"),
         (["http", "--body", "[]"], "it must be a JSON object"),
         (["compare", "a.json", "b.json"], "a.json cannot be read"),
         (["report", "nowhere", "-o", "a.md"], "nowhere is not a folder of reports"),

@@ -15,6 +15,7 @@ from bench.reports import Report
 from distill.presets import PRESETS
 from sidestep.errors import InvalidData
 from sidestep.model_folder import ModelFolder, write_card
+from sidestep.pipeline import card_tables as tables
 from sidestep.pipeline.measured import gather
 from sidestep.pipeline.model_card import LIMITS, write_model_card
 from sidestep.pipeline.options import RunOptions
@@ -57,6 +58,35 @@ def test_figures_of_the_judge_come_into_the_card_and_the_readme(
     assert "71% are closed" in text
     assert "`sidestep evaluate`, 2026-01-02, a CPU." in text
     assert "held out" not in text
+
+
+def test_a_newer_evaluation_leaves_nothing_of_an_older_one(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    known = {"recognised": 0.9, "teacher_recognised": 0.9, "captions": 8, "coco_fid": 9.4}
+    folder = write_card(tiny_model.path, replace(tiny_model.card, quality=known))
+    folder = gather(folder, quality(tmp_path / "first.json"))
+    alone = {"teacher": None, "start": None, "guidance": None, "closed": None}
+    folder = gather(folder, quality(tmp_path / "second.json", images=8, **alone))
+    figures = folder.card.quality
+    assert figures.items() >= known.items()
+    assert figures["judged_pictures"] == 8
+    assert figures["teacher_guidance"] == 2  # still known, for the samples
+    stale = ("start_", "teacher_frechet", "teacher_clip", "closed", "judged_guidance")
+    assert not [name for name in figures if name.startswith(stale)]
+    text = write_model_card(folder, teacher=False).read_text()
+    assert "|  | real pictures | this model |\n" in text
+    assert "are closed" not in text
+
+
+def test_the_judge_is_told_with_the_guidance_that_it_saw(
+    tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    folder = gather(tiny_model, quality(tmp_path / "quality.json"))
+    folder.card.quality["teacher_guidance"] = 3.0  # which recognition may find better
+    assert "| teacher at 2 |" in tables.quality(folder.card)
+    del folder.card.quality["judged_guidance"]  # an older card
+    assert "| teacher at 3 |" in tables.quality(folder.card)
 
 
 def test_a_model_too_slow_for_a_median_has_a_card(tiny_model: ModelFolder, tmp_path: Path) -> None:

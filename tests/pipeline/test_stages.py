@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sidestep.errors import StageFailed, Stopped
-from sidestep.pipeline.ledger import Ledger
-from sidestep.pipeline.stages import LOG, Stage, plan, run_stages
+from sidestep.pipeline.ledger import LOG, Ledger
+from sidestep.pipeline.stages import Stage, plan, run_stages
 
 
 class Run:
@@ -21,6 +21,7 @@ class Run:
         self.told: list[str] = []
         self.number, self.way = 3, "add"
         self.error: BaseException | None = None
+        self.failing = "print"
         out.mkdir(exist_ok=True)
 
     def stages(self) -> list[Stage]:
@@ -43,7 +44,8 @@ class Run:
 
     def _stage(self, name: str, inputs: Callable[[], object], text: Callable[[], str]) -> Stage:
         def work() -> str:
-            if self.error is not None and name == "print":
+            if self.error is not None and name == self.failing:
+                (self.out / "run" / "half done").touch()
                 raise self.error
             self.done.append(name)
             (self.out / name).write_text(text())
@@ -112,3 +114,15 @@ def test_a_stop_is_no_failure(run: Run, stop: BaseException) -> None:
         run.go()
     run.error = None
     assert run.go() == ["print"]
+
+
+@pytest.mark.parametrize(
+    "error", [Stopped(3, 9, Path("runs/a")), KeyboardInterrupt(), ValueError("no room")]
+)
+def test_a_run_whose_first_stage_did_not_end_goes_on(run: Run, error: BaseException) -> None:
+    run.error, run.failing = error, "double"
+    with pytest.raises(StageFailed if isinstance(error, ValueError) else type(error)):
+        run.go()
+    run.error = None
+    assert run.plan() == ["to do", "after that"]
+    assert run.go() == ["double", "print"]

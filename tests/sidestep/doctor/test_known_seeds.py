@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,19 @@ def test_the_embedded_model_passes_every_check(emoji: ModelFolder) -> None:
     subjects = [finding.subject for finding in findings]
     assert subjects == [*["files"] * 3, "pytorch", *["onnx-cpu"] * 3, "diffusers"]
     assert "8 examples at seeds 0 to 7" in findings[3].text
+
+
+def test_a_pytorch_that_cannot_be_imported_leaves_the_engines_to_check(
+    emoji: ModelFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site" / "torch").mkdir(parents=True)
+    broken = "raise ImportError('libcudart.so:\\n cannot open')"
+    (tmp_path / "site" / "torch" / "__init__.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    *files, pytorch, opens, compared, verified = check_pictures(emoji)
+    assert (pytorch.level, pytorch.text) == ("problem", "ImportError: libcudart.so: cannot open")
+    assert levels([*files, opens, compared, verified]) == ["ok"] * 6
+    assert "from itself" in compared.text
 
 
 def test_files_come_first(emoji: ModelFolder) -> None:

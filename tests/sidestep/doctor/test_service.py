@@ -53,10 +53,11 @@ def test_a_sidestep_that_runs_is_no_problem(
     assert "is a sidestep that runs already, with fake" in found.text
 
 
-def test_an_address_of_another_machine() -> None:
-    found = check_port("192.0.2.1", 3000)  # one that documentation alone has
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-name.invalid", "two..dots"])  # none is given out
+def test_an_address_of_another_machine(host: str) -> None:
+    found = check_port(host, 3000)
     assert found.level == "problem"
-    assert "no address of this machine" in found.text
+    assert found.text == f"{host} is no address of this machine"
 
 
 def test_settings_are_read_from_the_environment(

@@ -18,7 +18,7 @@ from bench.page import SECTIONS, page_text, read_reports, write_page
 from bench.peers import thread_counts
 from bench.plots import plot_report, training_curves
 from bench.reports import Report, dump
-from bench.stats import summary
+from bench.stats import blocks, summary
 from sidestep.errors import InvalidData, InvalidRequest
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def http_report(ms: float = 10.0, **changes: Any) -> Report:
             "answered_per_s": rate,
             "within_slo_percent": 100.0,
             "slo_kept": rate < 40,
-            "latency_ms": summary(latencies * rate / 20),
+            "latency_ms": summary(blocks(latencies * rate / 20)),
             "split_ms": {"queue": {"p50": 1.0, "p99": 2.0}},
             "batches": {"1": 390, "2": 10},
             "lateness_p99_ms": 0.1,

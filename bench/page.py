@@ -56,7 +56,7 @@ SECTIONS = (
         "The embedded teacher, batches of 16. The authors' way encodes the text in every "
         "call, computes x_0 picture by picture, keeps both networks' gradients and Adam's first "
         "moment, and collects garbage after each update; each further row mends one of these.",
-        "sidestep bench distill --against-authors --batch 16 --steps 2 --rounds 5 "
+        "sidestep bench distill --against-authors --batch 16 --steps 2 --rounds 8 "
         "--out docs/benchmarks/distill-cpu.json",
     ),
     Section(

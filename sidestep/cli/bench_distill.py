@@ -36,7 +36,11 @@ SETTINGS = ("batch", "per_device_batch", "ema_half_life", "precision", "recomput
     "--steps", type=click.IntRange(1), default=3, show_default=True, help="Updates that count."
 )
 @click.option(
-    "--rounds", type=click.IntRange(1), default=1, show_default=True, help="Turns of all cases."
+    "--rounds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Turns of all cases; ratios to the authors' way need 6.",
 )
 @click.option(
     "--threads", type=click.IntRange(0), default=0, help="Of a CPU.  [default: PyTorch's]"

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.authors_way import WAYS, Indices, in_the_authors_way
-from bench.distillation import HERE, THEIRS, Task, cases, measure, measure_case
+from bench.distillation import HERE, THEIRS, Measured, Result, Task, cases, measure, measure_case
 from bench.markdown import report_text
 from distill import losses
 from distill.folders import Teacher, write_teacher
@@ -67,13 +67,34 @@ def test_a_case_takes_the_operations_that_the_method_says(
     write_teacher(tmp_path / "teacher", tiny_teacher)
     task = Task(tmp_path / "teacher", OPTIONS, "cpu", steps=2, warm_up=0, threads=1)
     measured = measure_case(task)
-    assert len(measured.seconds) == 2
-    assert min(measured.seconds) > 0
+    (seconds,) = measured.rounds_s
+    assert len(seconds) == 2
+    assert min(seconds) > 0
     texts = EncodedTexts([torch.zeros(1, 12, 16)], torch.zeros(1, 12, 16))
     scored = Distillation(tiny_teacher.unet, texts, SCHEDULE, OPTIONS).phi
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         scored(torch.zeros(1, 4, 8, 8), torch.ones(1), torch.zeros(1, 12, 16))
     assert measured.flops / OPTIONS.batch / counter.get_total_flops() == pytest.approx(18, rel=0.03)
+
+
+def result_of(rounds: int) -> Result:
+    """Ours is twice as fast, on a machine that is slower in each round."""
+    cases = {
+        name: Measured(
+            [[times * slow, times * slow * 1.02] for slow in range(1, 1 + rounds)], 9.0, 8
+        )
+        for name, times in ((HERE, 1.0), (THEIRS, 2.0))
+    }
+    return Result(Task(Path("teacher"), OPTIONS, "cpu"), cases, {"matmul_tflops": 1.0})
+
+
+def test_a_ratio_stands_with_its_interval_or_not_at_all() -> None:
+    report = result_of(6).report()
+    ours, theirs = report.rows
+    assert ours["times_the_authors"] == {"value": 2.0, "low": 2.0, "high": 2.0}
+    assert theirs["times_the_authors"] is None
+    assert "2 (2 to 2)" in report_text(report)
+    assert [row["times_the_authors"] for row in result_of(5).report().rows] == [None, None]
 
 
 @pytest.mark.slow
@@ -85,8 +106,9 @@ def test_cases_are_measured_in_processes_of_their_own(
     result = measure(task)
     report = result.report()
     (row,) = report.rows
-    assert len(row["seconds"]) == 2
-    assert row["images_per_s"] == pytest.approx(4 / median(row["seconds"]), rel=1e-2)
+    (seconds,) = row["rounds_s"]
+    assert len(seconds) == 2
+    assert row["images_per_s"] == pytest.approx(4 / median(seconds), rel=1e-2)
     assert row["times_the_authors"] is None  # they were not asked
     assert 0 < report.figures["percent_of_peak"] < 100
     assert "as here" in report_text(report)

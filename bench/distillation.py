@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from multiprocessing import get_context
@@ -58,12 +59,13 @@ class Measured:
     """What a case took.
 
     rounds_s: seconds of each update, by round; peak_mib: the most device memory, or the process's
-    on a CPU; flops: operations of one update
+    on a CPU; flops: operations of one update; failed: why it was measured no more, if so
     """
 
     rounds_s: list[list[float]] = field(default_factory=list)
     peak_mib: float = 0.0
     flops: int = 0
+    failed: str = ""
 
     @property
     def median_s(self) -> float:
@@ -84,6 +86,12 @@ class Result:
         """The part of the machine's measured rate that the distillation reaches."""
         case = self.cases[HERE]
         return case.flops / case.median_s / 1e12 / max(self.peak.values())
+
+    @property
+    def failed(self) -> str | None:
+        """Which cases were measured no more, and why."""
+        told = [f"{name}: {case.failed}" for name, case in self.cases.items() if case.failed]
+        return "; ".join(told) or None
 
     def times_the_authors(self, name: str) -> dict[str, float] | None:
         """Estimate how many times as fast a case is as the authors' way; None below six rounds."""
@@ -112,7 +120,7 @@ class Result:
         }
         settings = {"device": self.task.device, "threads": self.task.threads}
         settings |= asdict(self.task.options)
-        return Report("distill", rows, settings=settings, figures=figures)
+        return Report("distill", rows, settings=settings, figures=figures, failed=self.failed)
 
 
 def cases(*, compare: bool) -> dict[str, tuple[str, ...]]:
@@ -128,8 +136,8 @@ def cases(*, compare: bool) -> dict[str, tuple[str, ...]]:
 def measure(task: Task, *, compare: bool = False, rounds: int = 1) -> Result:
     """Measure a distillation of a teacher; with `compare` also in the authors' way.
 
-    Raises what loading the teacher and choosing the device raise. What a
-    process died of, too.
+    Raises what loading the teacher and choosing the device raise. A case that runs out of memory is
+    told, and measured no more; the others are.
     """
     training_device(task.device)  # before any process starts
     task = replace(task, threads=task.threads or torch.get_num_threads())
@@ -140,8 +148,14 @@ def measure(task: Task, *, compare: bool = False, rounds: int = 1) -> Result:
         for name, ways in progress:
             progress.set_description(name)
             total = measured[name]
-            with ProcessPoolExecutor(1, mp_context=context) as alone:
-                one = alone.submit(measure_case, replace(task, ways=ways)).result()
+            if total.failed:
+                continue
+            try:
+                with ProcessPoolExecutor(1, mp_context=context) as alone:
+                    one = alone.submit(measure_case, replace(task, ways=ways)).result()
+            except RuntimeError as error:  # of PyTorch, or a process that the system ended
+                total.failed = _why(error)
+                continue
             total.rounds_s += one.rounds_s
             total.peak_mib = max(total.peak_mib, one.peak_mib)
             total.flops = one.flops
@@ -175,6 +189,16 @@ def measure_case(task: Task) -> Measured:
             update(1)
         seconds = [_seconds(update, 2 + step, device) for step in range(task.warm_up + task.steps)]
     return Measured([seconds[task.warm_up :]], _peak_mib(device), counter.get_total_flops())
+
+
+def _why(error: RuntimeError) -> str:
+    """Tell what a case died of, and the mend where that is missing memory."""
+    told = " ".join(str(error).split())[:200]
+    if isinstance(error, BrokenProcessPool):
+        told = "its process died, as where memory runs out"
+    elif not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in told:
+        return told
+    return f"{told}; lower --per-device-batch or --batch, or add --recompute"
 
 
 def _figure(value: float, digits: int) -> float | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from statistics import median
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench import distillation
 from bench.authors_way import WAYS, Indices, in_the_authors_way
 from bench.distillation import HERE, THEIRS, Measured, Result, Task, cases, measure, measure_case
 from bench.markdown import report_text
@@ -95,6 +99,51 @@ def test_a_ratio_stands_with_its_interval_or_not_at_all() -> None:
     assert theirs["times_the_authors"] is None
     assert "2 (2 to 2)" in report_text(report)
     assert [row["times_the_authors"] for row in result_of(5).report().rows] == [None, None]
+
+
+def test_a_case_without_memory_leaves_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads take the processes' place: what is looked at is what becomes of an error."""
+    asked: list[tuple[str, ...]] = []
+
+    def measured(task: Task) -> Measured:
+        asked.append(task.ways)
+        if len(task.ways) == len(WAYS) - 1 and "text" in task.ways:
+            raise BrokenProcessPool("A process in the process pool was terminated abruptly")
+        if task.ways == tuple(WAYS) and asked.count(task.ways) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Measured([[1.0]], 5.0, 8)
+
+    monkeypatch.setattr(distillation, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
+    monkeypatch.setattr(distillation, "measure_case", measured)
+    monkeypatch.setattr(distillation, "PEAK_SECONDS", 0.01)
+    result = measure(Task(Path("teacher"), OPTIONS, "cpu", threads=1), compare=True, rounds=3)
+    assert {name: len(case.rounds_s) for name, case in result.cases.items()} == {
+        HERE: 3, THEIRS: 1, f"{THEIRS}, mended: text": 3,
+        **{f"{THEIRS}, mended: {way}": 0 for way in WAYS if way != "text"},
+    }  # fmt: skip
+    report = result.report()
+    assert report.failed is not None
+    assert f"{THEIRS}: CUDA out of memory; lower --per-device-batch" in report.failed
+    assert "mended: cache: its process died" in report.failed
+    assert [row["images_per_s"] is None for row in report.rows] == [False] * 3 + [True] * 4
+    assert report.failed in report_text(report)
+
+
+class Dies:
+    """Ends the process that it is sent to, as the system does where memory runs out."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (9,)
+
+
+def test_a_process_that_is_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distillation, "measure_case", Dies())
+    monkeypatch.setattr(distillation, "PEAK_SECONDS", 0.01)
+    report = measure(Task(Path("teacher"), OPTIONS, "cpu", threads=1)).report()
+    assert report.failed is not None
+    assert report.failed.startswith("as here: its process died")
+    (row,) = report.rows
+    assert [row["images_per_s"], row["peak_mib"], row["rounds_s"]] == [None, None, []]
 
 
 @pytest.mark.slow

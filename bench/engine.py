@@ -2,7 +2,7 @@
 
 Fair to the others: the same weights, prompts and noise, the pictures compared; a process for each;
 blocks of calls alternate, so that a busy machine slows all; calls that only warm up come before
-each block; each peer at the best of several thread counts.
+each block; each peer at the best of several thread counts, torch.compile with all cores.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ SECTIONS = (
         "Engines on a CPU, beside others",
         "The embedded model, 64x64. All draw the same weights, prompts and noise, each in a "
         "process of its own, in alternating blocks of calls; peers with the best of several "
-        "thread counts. `times as long` is the ratio of medians to the first engine's.",
+        "thread counts, torch.compile with all cores. `times as long` is the ratio of medians to "
+        "the first engine's.",
         "sidestep export models/emoji --to openvino && "
         "sidestep bench engine --engine onnx --engine openvino --batches 1,8 "
         "--against diffusers,torch-compile,optimum --out docs/benchmarks/engines-cpu.json",

@@ -40,6 +40,7 @@ def compare(before: Report, after: Report, *, even_if_different: bool = False) -
     told = [f"**They differ in {' and '.join(different)}.**"] if different else []
     for name, report in (("before", before), ("after", after)):
         told += [f"**{name} is invalid:** {reason}" for reason in report.invalid_because]
+        told += [f"**{name} ended early or with faults:** {report.failed}"] if report.failed else []
     headings = ["what", "p50 before ms", "p50 after ms", "times as long (95% interval)", "verdict"]
     return "\n\n".join([*told, table(headings, rows)])
 

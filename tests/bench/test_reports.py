@@ -66,6 +66,7 @@ def test_a_report_comes_back_from_disk(tmp_path: Path) -> None:
     jsonschema_rs.validator_for(SCHEMA).validate(json.loads((tmp_path / "a.json").read_text()))
     assert report_text(Report.read(tmp_path / "a.json")) == report_text(report)
     assert "kept up to 20 requests/s" in report_text(report)
+    assert "| p50 ms of answered | p95 ms of answered | p99 ms of answered |" in report_text(report)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,8 @@ def test_compare_refuses_what_does_not_compare() -> None:
         compare(before, replace(before, rows=[]))
     invalid = replace(before, invalid_because=["wrong pictures"])
     assert "after is invalid:** wrong pictures" in compare(before, invalid)
+    ended = replace(before, failed="the service died")
+    assert "before ended early or with faults:** the service died" in compare(ended, before)
 
 
 def test_a_benchmark_without_a_writer_of_its_own_is_a_table() -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.markdown import estimate, table
 from bench.reports import Report
-from bench.stats import Estimate, ratio_estimate, ratio_of_rounds_estimate
+from bench.stats import Estimate, Values, blocks, ratio_of_rounds_estimate
 from sidestep.errors import InvalidRequest
 
 TIMED = ("engine", "http")  # the kinds whose rows keep every time
@@ -40,6 +40,7 @@ def compare(before: Report, after: Report, *, even_if_different: bool = False) -
     told = [f"**They differ in {' and '.join(different)}.**"] if different else []
     for name, report in (("before", before), ("after", after)):
         told += [f"**{name} is invalid:** {reason}" for reason in report.invalid_because]
+        told += [f"**{name} ended early or with faults:** {report.failed}"] if report.failed else []
     headings = ["what", "p50 before ms", "p50 after ms", "times as long (95% interval)", "verdict"]
     return "\n\n".join([*told, table(headings, rows)])
 
@@ -87,13 +88,14 @@ def _label(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 
 
 def _compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    if "rounds_ms" in first:
-        ratio = ratio_of_rounds_estimate(second["rounds_ms"], first["rounds_ms"])
-    else:
-        ratio = ratio_estimate(second["samples_ms"], first["samples_ms"])
+    ratio = ratio_of_rounds_estimate(_rounds(second), _rounds(first))
     medians = [estimate(row["latency_ms"]["p50"]) for row in (first, second)]
     told = estimate(ratio.told() if ratio else None)
     return [*medians, told, _verdict(ratio) + _answered(first, second)]
+
+
+def _rounds(row: Mapping[str, Any]) -> Sequence[Values]:
+    return row["rounds_ms"] if "rounds_ms" in row else blocks(row["samples_ms"])
 
 
 def _answered(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:

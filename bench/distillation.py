@@ -6,10 +6,13 @@ in turn, round after round, so that a slow minute of the machine is shared.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -22,6 +25,7 @@ from tqdm import tqdm
 from bench.authors_way import WAYS, Indices, in_the_authors_way
 from bench.peak import measure_peak
 from bench.reports import Report
+from bench.stats import paired_ratio_estimate
 from bench.worker import rss_peak_mib
 from distill.folders import Teacher, load_teacher
 from distill.options import DistillOptions
@@ -54,13 +58,19 @@ class Task:
 class Measured:
     """What a case took.
 
-    seconds: of each update; peak_mib: the most device memory, or the process's on a CPU;
-    flops: operations of one update
+    rounds_s: seconds of each update, by round; peak_mib: the most device memory, or the process's
+    on a CPU; flops: operations of one update; failed: why it was measured no more, if so
     """
 
-    seconds: list[float] = field(default_factory=list)
+    rounds_s: list[list[float]] = field(default_factory=list)
     peak_mib: float = 0.0
     flops: int = 0
+    failed: str = ""
+
+    @property
+    def median_s(self) -> float:
+        """Seconds of the median update; nan where there was none."""
+        return median(chain(*self.rounds_s)) if self.rounds_s else math.nan
 
 
 @dataclass(frozen=True)
@@ -72,40 +82,45 @@ class Result:
     peak: dict[str, float]
 
     @property
-    def images_per_s(self) -> dict[str, float]:
-        """Images per second of each case, by its median update."""
-        batch = self.task.options.batch
-        return {name: batch / median(case.seconds) for name, case in self.cases.items()}
-
-    @property
     def share_of_peak(self) -> float:
         """The part of the machine's measured rate that the distillation reaches."""
         case = self.cases[HERE]
-        return case.flops / median(case.seconds) / 1e12 / max(self.peak.values())
+        return case.flops / case.median_s / 1e12 / max(self.peak.values())
+
+    @property
+    def failed(self) -> str | None:
+        """Which cases were measured no more, and why."""
+        told = [f"{name}: {case.failed}" for name, case in self.cases.items() if case.failed]
+        return "; ".join(told) or None
+
+    def times_the_authors(self, name: str) -> dict[str, float] | None:
+        """Estimate how many times as fast a case is as the authors' way; None below six rounds."""
+        if name == THEIRS or THEIRS not in self.cases:
+            return None
+        ratio = paired_ratio_estimate(self.cases[THEIRS].rounds_s, self.cases[name].rounds_s)
+        return ratio.told() if ratio else None
 
     def report(self) -> Report:
-        """Write it as a report: a row for each case, its speed beside the first's."""
-        task, speeds = self.task, self.images_per_s
+        """Write it as a report: a row for each case, its speed beside the authors' way."""
+        batch = self.task.options.batch
         rows = [
             {
                 "case": name,
-                "images_per_s": float(f"{speeds[name]:.4g}"),
-                "times_the_authors": (
-                    float(f"{speeds[name] / speeds[THEIRS]:.4g}") if THEIRS in speeds else None
-                ),
-                "peak_mib": round(case.peak_mib, 1),
-                "seconds": [round(second, 4) for second in case.seconds],
+                "images_per_s": _figure(batch / case.median_s, 4),
+                "times_the_authors": self.times_the_authors(name),
+                "peak_mib": round(case.peak_mib, 1) if case.rounds_s else None,
+                "rounds_s": [[round(second, 4) for second in one] for one in case.rounds_s],
             }
             for name, case in self.cases.items()
         ]
-        here = self.cases[HERE]
         figures = {
             "peak": self.peak,
-            "percent_of_peak": float(f"{100 * self.share_of_peak:.3g}"),
-            "gflop_per_image": float(f"{here.flops / task.options.batch / 1e9:.4g}"),
+            "percent_of_peak": _figure(100 * self.share_of_peak, 3),
+            "gflop_per_image": _figure(self.cases[HERE].flops / batch / 1e9 or math.nan, 4),
         }
-        settings = {"device": task.device, "threads": task.threads, **asdict(task.options)}
-        return Report("distill", rows, settings=settings, figures=figures)
+        settings = {"device": self.task.device, "threads": self.task.threads}
+        settings |= asdict(self.task.options)
+        return Report("distill", rows, settings=settings, figures=figures, failed=self.failed)
 
 
 def cases(*, compare: bool) -> dict[str, tuple[str, ...]]:
@@ -121,7 +136,8 @@ def cases(*, compare: bool) -> dict[str, tuple[str, ...]]:
 def measure(task: Task, *, compare: bool = False, rounds: int = 1) -> Result:
     """Measure a distillation of a teacher; with `compare` also in the authors' way.
 
-    Raises what loading the teacher and choosing the device raise, and what a process died of.
+    Raises what loading the teacher and choosing the device raise. A case that runs out of memory is
+    told, and measured no more; the others are.
     """
     training_device(task.device)  # before any process starts
     task = replace(task, threads=task.threads or torch.get_num_threads())
@@ -131,10 +147,16 @@ def measure(task: Task, *, compare: bool = False, rounds: int = 1) -> Result:
     with tqdm(plan, unit="case") as progress:
         for name, ways in progress:
             progress.set_description(name)
-            with ProcessPoolExecutor(1, mp_context=context) as alone:
-                one = alone.submit(measure_case, replace(task, ways=ways)).result()
             total = measured[name]
-            total.seconds += one.seconds
+            if total.failed:
+                continue
+            try:
+                with ProcessPoolExecutor(1, mp_context=context) as alone:
+                    one = alone.submit(measure_case, replace(task, ways=ways)).result()
+            except RuntimeError as error:  # of PyTorch, or a process that the system ended
+                total.failed = _why(error)
+                continue
+            total.rounds_s += one.rounds_s
             total.peak_mib = max(total.peak_mib, one.peak_mib)
             total.flops = one.flops
     formats = PRECISIONS[task.options.precision]
@@ -166,7 +188,21 @@ def measure_case(task: Task) -> Measured:
         with FlopCounterMode(display=False) as counter:
             update(1)
         seconds = [_seconds(update, 2 + step, device) for step in range(task.warm_up + task.steps)]
-    return Measured(seconds[task.warm_up :], _peak_mib(device), counter.get_total_flops())
+    return Measured([seconds[task.warm_up :]], _peak_mib(device), counter.get_total_flops())
+
+
+def _why(error: RuntimeError) -> str:
+    """Tell what a case died of, and the mend where that is missing memory."""
+    told = " ".join(str(error).split())[:200]
+    if isinstance(error, BrokenProcessPool):
+        told = "its process died, as where memory runs out"
+    elif not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in told:
+        return told
+    return f"{told}; lower --per-device-batch or --batch, or add --recompute"
+
+
+def _figure(value: float, digits: int) -> float | None:
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def _encoder(teacher: Teacher, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -2,7 +2,7 @@
 
 Fair to the others: the same weights, prompts and noise, the pictures compared; a process for each;
 blocks of calls alternate, so that a busy machine slows all; calls that only warm up come before
-each block; each peer at the best of several thread counts.
+each block; each peer at the best of several thread counts, torch.compile with all cores.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.certificates import faults_of, gate_faults
 from bench.contender import Contender, Entry, Task
@@ -64,15 +65,15 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
     seeds = list(range(most))
     task = Task(folder, prompts, latent_noise(seeds, folder.card.noise_shape))
     with ExitStack() as running:
-        contenders, absent = _start(entries, task, running, plan)
-        differences = _differences(contenders)
+        contenders, absent, differences = _start(entries, task, running, plan)
         counted = _costs(folder, contenders[0], plan)
         timed = [one for batch in plan.batches for one in _time(contenders, batch, plan)]
+        dead = {one.name for one in timed if one.failed}
+        stages = {(o.name, o.batch): _stages(o, plan) for o in timed if o.name not in dead}
         failed = "; ".join(one.failed for one in timed if one.failed)
-        stages = {(one.name, one.batch): _stages(one, plan) for one in timed if not one.failed}
         described = [_describe(c, folder) for c in contenders]
-        for contender, told in zip(contenders, described, strict=True):
-            difference = told["largest_difference"] = differences[contender.name]
+        for contender, told, difference in zip(contenders, described, differences, strict=True):
+            told["largest_difference"] = difference
             told["faults"] += _other_pictures(contender, contenders[0], difference)
     rows = [row_of(one, timed, counted, stages.get((one.name, one.batch), {})) for one in timed]
     return Report(
@@ -102,8 +103,9 @@ def _costs(folder: ModelFolder, first: Contender, plan: Plan) -> dict[str, Any]:
 
 def _start(
     entries: Sequence[Entry], task: Task, running: ExitStack, plan: Plan
-) -> tuple[list[Contender], list[dict[str, str]]]:
-    contenders, absent = [], []
+) -> tuple[list[Contender], list[dict[str, str]], list[int]]:
+    """Open everybody; beside who draws, who is absent and why, and each one's difference."""
+    contenders, absent, drawn = [], [], []
     for entry in entries:
         if not entry.is_ours and (why := _unable(task)):
             absent.append({"name": entry.kind, "why": why})
@@ -111,14 +113,16 @@ def _start(
         plan.tell(f"open {entry.kind}")
         contender = running.enter_context(Contender(entry))
         try:
-            contenders.append(contender.start(task))
+            drawn.append(contender.start(task).pictures(min(2, len(task.prompts))))
         except BenchmarkFailed as error:
             if entry.is_ours:
                 raise
             contender.close()
             absent.append({"name": entry.kind, "why": str(error)})
             plan.tell(f"left out: {error}")
-    return contenders, absent
+        else:
+            contenders.append(contender)
+    return contenders, absent, _differences(drawn)
 
 
 def _unable(task: Task) -> str:
@@ -128,12 +132,10 @@ def _unable(task: Task) -> str:
     return "" if task.folder.decoder == "full" else "it draws with the whole decoder"
 
 
-def _differences(contenders: Sequence[Contender]) -> dict[str, int]:
-    """Compare everybody's first two pictures with the first contender's; levels of 255."""
-    batch = min(2, len(contenders[0].pictures(1)) + 1)
-    drawn = {c.name: c.pictures(batch).astype(np.int16) for c in contenders}
-    reference = drawn[contenders[0].name]
-    return {name: int(np.abs(pixels - reference).max()) for name, pixels in drawn.items()}
+def _differences(drawn: Sequence[NDArray[np.uint8]]) -> list[int]:
+    """Compare everybody's first pictures with the first contender's; levels of 255."""
+    reference = drawn[0].astype(np.int16)
+    return [int(np.abs(pixels - reference).max()) for pixels in drawn]
 
 
 def _time(contenders: Sequence[Contender], batch: int, plan: Plan) -> list[Timed]:
@@ -156,8 +158,13 @@ def _time(contenders: Sequence[Contender], batch: int, plan: Plan) -> list[Timed
 
 
 def _stages(one: Timed, plan: Plan) -> dict[str, list[float]]:
+    """Time the stages; who dies over them keeps the row without."""
     order = {"batch": one.batch, "calls": plan.stage_calls, "threads": one.threads}
-    told: dict[str, list[float]] = one.contender.order("stages", **order)["ms"]
+    try:
+        told: dict[str, list[float]] = one.contender.order("stages", **order)["ms"]
+    except BenchmarkFailed as error:
+        one.failed = f"in the stages of batch {one.batch} {error}"
+        return {}
     return told
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.contender import Contender
 from bench.costs import device_of
-from bench.stats import Estimate, mean_estimate, paired_ratio_estimate, summary
+from bench.stats import Estimate, paired_ratio_estimate, rounds_estimate, summary
 from sidestep.errors import BenchmarkFailed
 
 TRIAL = 5  # calls to choose the thread count by
@@ -77,16 +77,16 @@ def row_of(
 ) -> dict[str, Any]:
     """Make the report's row: latency, rate, stages, what the arithmetic allows, the ratio."""
     samples = [ms for times in one.rounds for ms in times]
-    latency = summary(samples)
     first = next(other for other in all_timed if other.batch == one.batch)
+    rate = rounds_estimate(one.rounds, lambda ms: float(1e3 * one.batch / np.mean(ms)))
     ratio = paired_ratio_estimate(one.rounds, first.rounds) if one is not first else None
     return {
         "name": one.name,
         "batch": one.batch,
         "threads": one.threads,
         "threads_tried_ms": {str(n): ms for n, ms in one.tried_ms.items() if n is not None},
-        "latency_ms": latency,
-        "images_per_s": _told(_rate(samples, one.batch)),
+        "latency_ms": summary(one.rounds),
+        "images_per_s": _told(rate),
         "times_as_long": _told(ratio),
         "build_s": one.build_s,
         "stages_ms": {name: float(f"{np.median(ms):.6g}") for name, ms in stages.items()},
@@ -115,13 +115,6 @@ def _arithmetic(
         "percent_of_peak": float(f"{100 * reached / peak:.4g}"),
         "floor_ms": float(f"{1e3 * flops / (peak * 1e12):.4g}"),
     }
-
-
-def _rate(samples: Sequence[float], batch: int) -> Estimate | None:
-    mean = mean_estimate(samples)
-    if mean is None:
-        return None
-    return Estimate(1e3 * batch / mean.value, 1e3 * batch / mean.high, 1e3 * batch / mean.low)
 
 
 def _told(estimate: Estimate | None) -> dict[str, float] | None:

@@ -16,7 +16,7 @@ from bench.http_client import HttpCaller, Target
 from bench.load import Run, closed_loop, open_loop
 from bench.machine import machine
 from bench.reports import Report
-from bench.stats import least_sample, percentile, summary
+from bench.stats import blocks, least_sample, percentile, summary
 from bench.sweep import Promise, Sweep, Trial, attempt_at, sweep
 
 PROMPTS = ("red apple", "octopus", "fire engine", "sunflower", "pizza", "cat face", "rocket")
@@ -139,7 +139,7 @@ def row_of(loop: str, run: Run, promise: Promise, **asked: Any) -> dict[str, Any
         "answered_per_s": _figure(len(good) / run.seconds if run.seconds else math.nan),
         "within_slo_percent": _figure(100 * within / max(1, len(run.outcomes))),
         "slo_kept": promise.kept_by(run),
-        "latency_ms": summary(latencies),
+        "latency_ms": summary(blocks(latencies)),
         "split_ms": split_ms(run),
         "batches": _batches(run),
         "lateness_p99_ms": _figure(percentile(run.lateness_ms, 99)),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.reports import Report
+from bench.stats import PERCENTS
 
 
 def report_text(report: Report) -> str:
@@ -171,8 +172,9 @@ def _http(report: Report) -> str:
         ]
         for row in report.rows
     ]
-    headings = ["loop", "requests", "pictures/s", "p50 ms", "p95 ms", "p99 ms", "in time", "kept"]
-    parts = [_verdict(report), table([*headings, "answers"], rows), _too_few(report.rows)]
+    latencies = [f"p{percent} ms of answered" for percent in PERCENTS]
+    headings = ["loop", "requests", "pictures/s", *latencies, "in time", "kept", "answers"]
+    parts = [_verdict(report), table(headings, rows), _too_few(report.rows)]
     return "\n\n".join(part for part in [*parts, _splits(report)] if part)
 
 

@@ -30,7 +30,8 @@ SECTIONS = (
         "Engines on a CPU, beside others",
         "The embedded model, 64x64. All draw the same weights, prompts and noise, each in a "
         "process of its own, in alternating blocks of calls; peers with the best of several "
-        "thread counts. `times as long` is the ratio of medians to the first engine's.",
+        "thread counts, torch.compile with all cores. `times as long` is the ratio of medians to "
+        "the first engine's.",
         "sidestep export models/emoji --to openvino && "
         "sidestep bench engine --engine onnx --engine openvino --batches 1,8 "
         "--against diffusers,torch-compile,optimum --out docs/benchmarks/engines-cpu.json",
@@ -56,7 +57,7 @@ SECTIONS = (
         "The embedded teacher, batches of 16. The authors' way encodes the text in every "
         "call, computes x_0 picture by picture, keeps both networks' gradients and Adam's first "
         "moment, and collects garbage after each update; each further row mends one of these.",
-        "sidestep bench distill --against-authors --batch 16 --steps 2 --rounds 5 "
+        "sidestep bench distill --against-authors --batch 16 --steps 2 --rounds 8 "
         "--out docs/benchmarks/distill-cpu.json",
     ),
     Section(
@@ -106,8 +107,9 @@ HEAD = """# Benchmarks
 
 Made by `sidestep bench report {source} -o {out}` from the reports in `{source}`;
 [bench-schema.json](bench-schema.json) describes them. Every figure stands with its command, machine
-and date. Figures in brackets are 95% bootstrap intervals; a percentile that the sample is too small
-for is a dash.
+and date. Figures in brackets are 95% bootstrap intervals, which resample whole rounds of calls, or
+blocks of neighbouring requests: neighbours resemble each other. A percentile that the sample is too
+small for is a dash.
 
 - **Latency** is from prompt and noise to pixels in host memory, so a GPU has finished; `cold start`
   from the start of a process to its first picture, its files being in the page cache.

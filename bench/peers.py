@@ -10,6 +10,8 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,21 +141,18 @@ class Optimum(_Pipeline):
     _count = 0
 
     def __init__(self, model: Path) -> None:
-        """Export the folder; ONNX Runtime fixes the threads when graphs are opened."""
+        """Have the folder exported; ONNX Runtime fixes the threads when graphs are opened."""
         from optimum.onnxruntime import (  # type: ignore[import-not-found,unused-ignore]
             ORTStableDiffusionPipeline,
         )
 
-        from bench.older_transformers import readable
-
         super().__init__()
         self._kind = ORTStableDiffusionPipeline
         self._folder = tempfile.TemporaryDirectory()
-        with tempfile.TemporaryDirectory() as scratch:
-            source = readable(model, Path(scratch))
-            began = time.perf_counter()
-            exported = self._kind.from_pretrained(str(source), export=True)
-            exported.save_pretrained(self._folder.name)
+        began = time.perf_counter()
+        # In a process of its own, since its memory is not what drawing needs.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            alone.submit(export_for_optimum, model, self._folder.name).result()
         self.build_s = time.perf_counter() - began
         self.set_threads(self.threads[-1])
 
@@ -177,6 +176,20 @@ class Optimum(_Pipeline):
         import torch
 
         return torch.from_numpy(noise)
+
+
+def export_for_optimum(model: Path, out: str) -> None:
+    """Write the graphs that optimum makes of a folder."""
+    from optimum.onnxruntime import (  # type: ignore[import-not-found,unused-ignore]
+        ORTStableDiffusionPipeline,
+    )
+
+    from bench.older_transformers import readable
+
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as scratch:
+        source = readable(model, Path(scratch))
+        ORTStableDiffusionPipeline.from_pretrained(str(source), export=True).save_pretrained(out)
 
 
 PEERS: dict[str, Callable[[Path], Drawer]] = {

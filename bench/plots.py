@@ -62,7 +62,8 @@ def throughput_against_slo(report: Report, path: Path) -> None:
         axes.axhline(report.settings["slo_ms"], color="black", linestyle=":", label="SLO")
         if kept := report.figures["largest_rate_kept"]:
             axes.axvline(kept, color="grey", linestyle="--", label=f"kept up to {kept:.3g}/s")
-        axes.set(yscale="log", xlabel="requests per second (Poisson)", ylabel="latency, ms")
+        axes.set(yscale="log", xlabel="requests per second (Poisson)")
+        axes.set_ylabel("latency of answered requests, ms")
 
 
 def fid_against_clip(points: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -31,6 +31,7 @@ from bench.queueing import floor_ms
 from bench.running import Running, running
 from bench.service import HOST
 from bench.stats import percentile
+from sidestep.errors import BenchmarkFailed
 
 DEADLINE_MS = 1000
 TIMEOUT_S = 60.0
@@ -82,6 +83,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the other parts")
     options = parser.parse_args()
     parts = options.parts or list(USUAL)
+    if unknown := sorted(set(parts) - set(PARTS)):
+        parser.error(f"{unknown[0]!r} is no PART; there are {', '.join(PARTS)}")
     print(f"{cores()} cores, load average {load_average()} before the start")
     engine = BareEngine.measure(options.engine)
     print(f"engine alone: {engine}")
@@ -206,10 +209,16 @@ async def soak(setting: Setting) -> None:
 
 
 async def timed(caller: HttpCaller) -> float:
-    """Ask once; the milliseconds until the answer was there."""
+    """Ask once; the milliseconds until the answer was there.
+
+    Raises BenchmarkFailed for an answer that is not what was asked for, which may come sooner.
+    """
     began = time.perf_counter()
-    await caller.ask()
-    return 1e3 * (time.perf_counter() - began)
+    answer = await caller.ask()
+    passed_ms = 1e3 * (time.perf_counter() - began)
+    if not answer.good:
+        raise BenchmarkFailed(f"{caller.target.path} answered {answer.code}; see the service's log")
+    return passed_ms
 
 
 @asynccontextmanager

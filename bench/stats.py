@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 PERCENTS = (50, 95, 99)
+BLOCKS = 20  # of requests in the order in which they were due
 
 Values = Sequence[float] | NDArray[np.float64]
 
@@ -37,7 +39,8 @@ def percentile(values: Values, percent: float) -> float:
     """
     if not len(values):
         return math.nan
-    return float(np.sort(np.asarray(values, np.float64))[rank(len(values), percent) - 1])
+    place = rank(len(values), percent) - 1
+    return float(np.partition(np.asarray(values, np.float64), place)[place])
 
 
 def least_sample(percent: float) -> int:
@@ -50,49 +53,27 @@ def least_sample(percent: float) -> int:
     return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(share))
 
 
-def percentile_estimate(values: Values, percent: float) -> Estimate | None:
-    """Estimate a percentile by the bootstrap; None where the sample is too small.
-
-    The k-th smallest of a resample of n is the sample's value at the k-th smallest of n uniform
-    ranks, which has a Beta(k, n - k + 1) distribution: drawn directly, nothing is sorted again.
-    """
-    n = len(values)
-    if n < least_sample(percent):
-        return None
-    ordered = np.sort(np.asarray(values, np.float64))
-    k = rank(n, percent)
-    ranks = np.floor(n * _rng().beta(k, n - k + 1, RESAMPLES)).astype(int)
-    low, high = _interval(ordered[ranks.clip(0, n - 1)])
-    return Estimate(float(ordered[k - 1]), low, high)
-
-
-def mean_estimate(values: Values) -> Estimate | None:
-    """Estimate the mean by the bootstrap; None for fewer than two values."""
-    sample = np.asarray(values, np.float64)
-    if len(sample) < 2:
-        return None
-    drawn = _rng().integers(0, len(sample), (RESAMPLES, len(sample)))
-    low, high = _interval(sample[drawn].mean(axis=1))
-    return Estimate(float(sample.mean()), low, high)
-
-
-def ratio_estimate(
-    above: Values, below: Values, statistic: Callable[[Values], float] = np.median
+def rounds_estimate(
+    rounds: Sequence[Values], statistic: Callable[[Values], float]
 ) -> Estimate | None:
-    """Estimate statistic(above) / statistic(below) of two independent samples; None below 6."""
-    samples = [np.asarray(values, np.float64) for values in (above, below)]
-    if min(map(len, samples)) < least_sample(50):
+    """Estimate a statistic of all calls by the bootstrap; None below six rounds.
+
+    Whole rounds are resampled, because calls of one round resemble each other: as if each were
+    independent, an interval would be several times too narrow.
+    """
+    if len(rounds) < least_sample(50):
         return None
-    rng = _rng()
-    ratios = np.array(
-        [
-            statistic(rng.choice(samples[0], len(samples[0])))
-            / statistic(rng.choice(samples[1], len(samples[1])))
-            for _ in range(RESAMPLES)
-        ]
-    )
-    low, high = _interval(ratios)
-    return Estimate(float(statistic(samples[0]) / statistic(samples[1])), low, high)
+    arrays = [np.asarray(values, np.float64) for values in rounds]
+    drawn = _rng().integers(0, len(rounds), (RESAMPLES, len(rounds)))
+    many = [statistic(np.concatenate([arrays[i] for i in chosen])) for chosen in drawn]
+    low, high = _interval(np.array(many))
+    return Estimate(float(statistic(np.concatenate(arrays))), low, high)
+
+
+def blocks(values: Values) -> list[NDArray[np.float64]]:
+    """Cut what was measured one after another into up to BLOCKS rounds of neighbours."""
+    sample = np.asarray(values, np.float64)
+    return np.array_split(sample, min(BLOCKS, len(sample))) if len(sample) else []
 
 
 def paired_ratio_estimate(above: Sequence[Values], below: Sequence[Values]) -> Estimate | None:
@@ -128,23 +109,24 @@ def ratio_of_rounds_estimate(above: Sequence[Values], below: Sequence[Values]) -
     return Estimate(float(value_above / value_below), low, high)
 
 
-def summary(values: Values) -> dict[str, Any]:
-    """Describe a sample for a report: n, mean, percentiles, and those it is too small for."""
+def summary(rounds: Sequence[Values]) -> dict[str, Any]:
+    """Describe rounds for a report: n, mean, percentiles, and those that they are too few for."""
+    values = np.concatenate([np.empty(0), *rounds])
     told: dict[str, Any] = {"n": len(values), "mean": None}
-    if len(values) and np.isfinite(values).all():
+    if len(values):
         told["mean"] = float(f"{np.mean(values):.6g}")
     too_few = []
     for percent in PERCENTS:
-        estimate = percentile_estimate(values, percent)
-        told[f"p{percent}"] = estimate.told() if estimate and _finite(estimate) else None
-        if estimate is None:
+        estimate = None
+        if len(values) < least_sample(percent):
             too_few.append(f"p{percent} needs {least_sample(percent)} samples")
+        elif len(rounds) < least_sample(50):
+            too_few.append(f"p{percent} needs samples of {least_sample(50)} rounds")
+        else:
+            estimate = rounds_estimate(rounds, partial(percentile, percent=percent))
+        told[f"p{percent}"] = estimate.told() if estimate else None
     told["too_few_for"] = too_few
     return told
-
-
-def _finite(estimate: Estimate) -> bool:
-    return math.isfinite(estimate.value) and math.isfinite(estimate.high)
 
 
 def rank(n: int, percent: float) -> int:

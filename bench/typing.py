@@ -29,6 +29,7 @@ TEXTS = (
     *("red apple, flat", "blue heart, noto", "fire engine, fluent", "soccer ball, twemoji"),
     *("cat face, noto", "pizza, flat", "octopus, fluent"),
 )
+KEYS = tuple((text, at) for text in TEXTS for at in range(len(text)))
 PATIENCE_MS = 60_000
 WATCH = """() => {
   window.pressed = []; window.painted = [];
@@ -50,9 +51,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--edits", type=int, default=100, help="keys to press")
+    parser.add_argument(
+        "--edits", type=int, default=100, help=f"keys to press, {len(KEYS)} at most"
+    )
     parser.add_argument("--every", type=float, default=200.0, help="milliseconds between keys")
     options = parser.parse_args()
+    if not 1 <= options.edits <= len(KEYS):
+        parser.error(
+            f"--edits is {options.edits}; it must be 1 to {len(KEYS)}, after which texts would "
+            "come again, and a late picture could be of either"
+        )
     print(f"{cores()} cores, load average {load_average()} before the start")
     with (
         running("sidestep", "serve") as service,
@@ -90,9 +98,7 @@ def open_page(url: str) -> Iterator[Any]:
 def type_text(page: Any, edits: int, every_ms: float) -> None:
     """Write one text over the other, key by key."""
     page.evaluate(WATCH)
-    keys = [(text, at) for text in TEXTS for at in range(len(text))]
-    for number in range(edits):
-        text, at = keys[number % len(keys)]
+    for text, at in KEYS[:edits]:
         if at == 0:
             page.keyboard.press("ControlOrMeta+a")
         page.keyboard.press(text[at])

@@ -30,7 +30,7 @@ class Drawer(Protocol):
     name, precision: for the report
     threads: the CPU thread counts that it lets one choose; none where it chooses itself
     packages: whose versions, in its own environment, its speed depends on
-    build_s: what compiling took while it was opened; None where nothing was compiled
+    build_s: what compiling or exporting took while it was opened; None where nothing was
     """
 
     name: str

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from statistics import median
 
@@ -9,8 +12,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bench import distillation
 from bench.authors_way import WAYS, Indices, in_the_authors_way
-from bench.distillation import HERE, THEIRS, Task, cases, measure, measure_case
+from bench.distillation import HERE, THEIRS, Measured, Result, Task, cases, measure, measure_case
 from bench.markdown import report_text
 from distill import losses
 from distill.folders import Teacher, write_teacher
@@ -67,13 +71,79 @@ def test_a_case_takes_the_operations_that_the_method_says(
     write_teacher(tmp_path / "teacher", tiny_teacher)
     task = Task(tmp_path / "teacher", OPTIONS, "cpu", steps=2, warm_up=0, threads=1)
     measured = measure_case(task)
-    assert len(measured.seconds) == 2
-    assert min(measured.seconds) > 0
+    (seconds,) = measured.rounds_s
+    assert len(seconds) == 2
+    assert min(seconds) > 0
     texts = EncodedTexts([torch.zeros(1, 12, 16)], torch.zeros(1, 12, 16))
     scored = Distillation(tiny_teacher.unet, texts, SCHEDULE, OPTIONS).phi
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         scored(torch.zeros(1, 4, 8, 8), torch.ones(1), torch.zeros(1, 12, 16))
     assert measured.flops / OPTIONS.batch / counter.get_total_flops() == pytest.approx(18, rel=0.03)
+
+
+def result_of(rounds: int) -> Result:
+    """Ours is twice as fast, on a machine that is slower in each round."""
+    cases = {
+        name: Measured(
+            [[times * slow, times * slow * 1.02] for slow in range(1, 1 + rounds)], 9.0, 8
+        )
+        for name, times in ((HERE, 1.0), (THEIRS, 2.0))
+    }
+    return Result(Task(Path("teacher"), OPTIONS, "cpu"), cases, {"matmul_tflops": 1.0})
+
+
+def test_a_ratio_stands_with_its_interval_or_not_at_all() -> None:
+    report = result_of(6).report()
+    ours, theirs = report.rows
+    assert ours["times_the_authors"] == {"value": 2.0, "low": 2.0, "high": 2.0}
+    assert theirs["times_the_authors"] is None
+    assert "2 (2 to 2)" in report_text(report)
+    assert [row["times_the_authors"] for row in result_of(5).report().rows] == [None, None]
+
+
+def test_a_case_without_memory_leaves_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads take the processes' place: what is looked at is what becomes of an error."""
+    asked: list[tuple[str, ...]] = []
+
+    def measured(task: Task) -> Measured:
+        asked.append(task.ways)
+        if len(task.ways) == len(WAYS) - 1 and "text" in task.ways:
+            raise BrokenProcessPool("A process in the process pool was terminated abruptly")
+        if task.ways == tuple(WAYS) and asked.count(task.ways) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Measured([[1.0]], 5.0, 8)
+
+    monkeypatch.setattr(distillation, "ProcessPoolExecutor", lambda n, **_: ThreadPoolExecutor(n))
+    monkeypatch.setattr(distillation, "measure_case", measured)
+    monkeypatch.setattr(distillation, "PEAK_SECONDS", 0.01)
+    result = measure(Task(Path("teacher"), OPTIONS, "cpu", threads=1), compare=True, rounds=3)
+    assert {name: len(case.rounds_s) for name, case in result.cases.items()} == {
+        HERE: 3, THEIRS: 1, f"{THEIRS}, mended: text": 3,
+        **{f"{THEIRS}, mended: {way}": 0 for way in WAYS if way != "text"},
+    }  # fmt: skip
+    report = result.report()
+    assert report.failed is not None
+    assert f"{THEIRS}: CUDA out of memory; lower --per-device-batch" in report.failed
+    assert "mended: cache: its process died" in report.failed
+    assert [row["images_per_s"] is None for row in report.rows] == [False] * 3 + [True] * 4
+    assert report.failed in report_text(report)
+
+
+class Dies:
+    """Ends the process that it is sent to, as the system does where memory runs out."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (9,)
+
+
+def test_a_process_that_is_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distillation, "measure_case", Dies())
+    monkeypatch.setattr(distillation, "PEAK_SECONDS", 0.01)
+    report = measure(Task(Path("teacher"), OPTIONS, "cpu", threads=1)).report()
+    assert report.failed is not None
+    assert report.failed.startswith("as here: its process died")
+    (row,) = report.rows
+    assert [row["images_per_s"], row["peak_mib"], row["rounds_s"]] == [None, None, []]
 
 
 @pytest.mark.slow
@@ -85,8 +155,9 @@ def test_cases_are_measured_in_processes_of_their_own(
     result = measure(task)
     report = result.report()
     (row,) = report.rows
-    assert len(row["seconds"]) == 2
-    assert row["images_per_s"] == pytest.approx(4 / median(row["seconds"]), rel=1e-2)
+    (seconds,) = row["rounds_s"]
+    assert len(seconds) == 2
+    assert row["images_per_s"] == pytest.approx(4 / median(seconds), rel=1e-2)
     assert row["times_the_authors"] is None  # they were not asked
     assert 0 < report.figures["percent_of_peak"] < 100
     assert "as here" in report_text(report)

@@ -260,6 +260,50 @@ def test_a_contender_that_dies_in_mid_run_leaves_what_was_measured(
     check_schema(report, tmp_path)
 
 
+def test_a_contender_that_dies_at_a_larger_batch_keeps_its_smaller_ones(
+    tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block = Timed.block
+
+    def dies(one: Timed, calls: int, warmup: int) -> None:
+        if one.name == "fake" and one.batch == 2:
+            one.contender._process.kill()
+        block(one, calls, warmup)
+
+    monkeypatch.setattr(Timed, "block", dies)
+    plan = Plan(batches=(1, 2), calls=20, stage_calls=1, peak_s=0)
+    report = measure(tiny_model, [Entry("engine:onnx"), Entry("engine:fake")], plan)
+    assert report.failed is not None
+    assert report.failed.startswith("at batch 2 engine:fake died")
+    assert [row["latency_ms"]["n"] for row in report.rows] == [20, 20, 20, 0]
+    assert [bool(row["stages_ms"]) for row in report.rows] == [True, False] * 2
+
+
+@pytest.mark.parametrize("order", ["stages", "pictures"])
+def test_a_contender_that_dies_over_an_order_loses_no_other_row(
+    order: str, tiny_model: ModelFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obey = Contender.order
+
+    def dies(one: Contender, do: str, **details: Any) -> dict[str, Any]:
+        if (one.entry.kind, do) == ("engine:fake", order):
+            one._process.kill()
+        return obey(one, do, **details)
+
+    monkeypatch.setattr(Contender, "order", dies)
+    monkeypatch.setattr(Entry, "is_ours", property(lambda entry: entry.kind != "engine:fake"))
+    plan = Plan(batches=(1,), calls=20, stage_calls=1, peak_s=0)
+    report = measure(tiny_model, [Entry("engine:onnx"), Entry("engine:fake")], plan)
+    assert report.rows[0]["stages_ms"]
+    if order == "stages":
+        assert report.failed is not None
+        assert report.failed.startswith("in the stages of batch 1 engine:fake died")
+        assert [row["latency_ms"]["n"] for row in report.rows] == [20, 20]
+    else:
+        (absent,) = report.figures["absent"]
+        assert absent["why"].startswith("engine:fake died")
+
+
 def test_a_batch_above_the_engines_is_drawn_in_parts(tiny_model: ModelFolder) -> None:
     drawer = EngineDrawer(tiny_model.path, "onnx")
     prompts = ["red apple", "octopus"] * 10

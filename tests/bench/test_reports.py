@@ -18,7 +18,7 @@ from bench.page import SECTIONS, page_text, read_reports, write_page
 from bench.peers import thread_counts
 from bench.plots import plot_report, training_curves
 from bench.reports import Report, dump
-from bench.stats import summary
+from bench.stats import blocks, summary
 from sidestep.errors import InvalidData, InvalidRequest
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,7 @@ def http_report(ms: float = 10.0, **changes: Any) -> Report:
             "answered_per_s": rate,
             "within_slo_percent": 100.0,
             "slo_kept": rate < 40,
-            "latency_ms": summary(latencies * rate / 20),
+            "latency_ms": summary(blocks(latencies * rate / 20)),
             "split_ms": {"queue": {"p50": 1.0, "p99": 2.0}},
             "batches": {"1": 390, "2": 10},
             "lateness_p99_ms": 0.1,
@@ -66,6 +66,7 @@ def test_a_report_comes_back_from_disk(tmp_path: Path) -> None:
     jsonschema_rs.validator_for(SCHEMA).validate(json.loads((tmp_path / "a.json").read_text()))
     assert report_text(Report.read(tmp_path / "a.json")) == report_text(report)
     assert "kept up to 20 requests/s" in report_text(report)
+    assert "| p50 ms of answered | p95 ms of answered | p99 ms of answered |" in report_text(report)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +129,8 @@ def test_compare_refuses_what_does_not_compare() -> None:
         compare(before, replace(before, rows=[]))
     invalid = replace(before, invalid_because=["wrong pictures"])
     assert "after is invalid:** wrong pictures" in compare(before, invalid)
+    ended = replace(before, failed="the service died")
+    assert "before ended early or with faults:** the service died" in compare(ended, before)
 
 
 def test_a_benchmark_without_a_writer_of_its_own_is_a_table() -> None:

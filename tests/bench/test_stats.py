@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bench.stats import (
+    Values,
+    blocks,
     least_sample,
-    mean_estimate,
     paired_ratio_estimate,
     percentile,
-    percentile_estimate,
-    ratio_estimate,
     ratio_of_rounds_estimate,
+    rounds_estimate,
     summary,
 )
+
+
+def at(percent: float) -> Callable[[Values], float]:
+    return partial(percentile, percent=percent)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def test_the_least_samples_are_those_of_the_binomial_interval() -> None:
 
 @pytest.mark.parametrize(("n", "told"), [(5, []), (6, [50]), (72, [50, 95]), (368, [50, 95, 99])])
 def test_too_few_samples_are_told_and_not_printed(n: int, told: list[int]) -> None:
-    summed = summary(np.arange(float(n)))
+    summed = summary(blocks(np.arange(float(n))))
     assert [p for p in (50, 95, 99) if summed[f"p{p}"] is not None] == told
     assert len(summed["too_few_for"]) == 3 - len(told)
     if 99 not in told:
@@ -56,42 +63,59 @@ def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says(
 ) -> None:
     rng = np.random.default_rng(7)
     hits = 0
-    for _ in range(300):
-        estimate = percentile_estimate(rng.exponential(1.0, 200), percent)
+    for _ in range(50):
+        estimate = rounds_estimate(blocks(rng.exponential(1.0, 200)), at(percent))
         assert estimate is not None
         hits += estimate.low <= truth <= estimate.high
-    assert 0.90 <= hits / 300 <= 0.99
+    assert hits >= 44
 
 
-def test_the_bootstrap_is_that_of_resampling() -> None:
-    values = np.random.default_rng(1).gamma(2.0, 3.0, 500)
-    estimate = percentile_estimate(values, 95)
-    assert estimate is not None
-    rng = np.random.default_rng(2)
-    drawn = [percentile(rng.choice(values, 500), 95) for _ in range(3000)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    spread = high - low
-    assert abs(estimate.low - low) < 0.15 * spread
-    assert abs(estimate.high - high) < 0.15 * spread
+@pytest.mark.parametrize("percent", [50, 95])
+def test_an_interval_knows_that_calls_of_a_round_resemble_each_other(percent: float) -> None:
+    """Ten rounds, each shifted by as much as its calls scatter: the truth is of many rounds."""
+    rng = np.random.default_rng(11)
+
+    def rounds(count: int) -> list[NDArray[np.float64]]:
+        return [rng.normal(10 + rng.normal(0, 1), 1, 40) for _ in range(count)]
+
+    truth = percentile(np.concatenate(rounds(4000)), percent)
+    hits, times_as_wide = 0, []
+    for number in range(30):
+        measured = rounds(10)
+        told = rounds_estimate(measured, at(percent))
+        assert told is not None
+        hits += told.low <= truth <= told.high
+        if number < 3:
+            alone = rounds_estimate([[call] for call in np.concatenate(measured)], at(percent))
+            assert alone is not None
+            times_as_wide.append((told.high - told.low) / (alone.high - alone.low))
+    assert hits >= 24
+    assert min(times_as_wide) > 1.5
+
+
+def test_no_interval_below_six_rounds() -> None:
+    times = np.arange(400.0).reshape(5, 80)
+    summed = summary(list(times))
+    assert [summed[name] for name in ("p50", "p95", "p99")] == [None] * 3
+    assert summed["too_few_for"][0] == "p50 needs samples of 6 rounds"
+    assert rounds_estimate(list(times), np.mean) is None
+    assert summary([])["n"] == 0
 
 
 def test_a_mean_and_its_interval() -> None:
     values = np.random.default_rng(3).normal(10.0, 2.0, 400)
-    estimate = mean_estimate(values)
+    estimate = rounds_estimate([[value] for value in values], np.mean)
     assert estimate is not None
     assert estimate.value == pytest.approx(values.mean())
     assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * 2.0 / 20, rel=0.15)
-    assert mean_estimate([1.0]) is None
 
 
-def test_ratios() -> None:
-    rng = np.random.default_rng(4)
-    slow, fast = 3 * rng.normal(10, 0.5, 100), rng.normal(10, 0.5, 100)
-    ratio = ratio_estimate(slow, fast)
-    assert ratio is not None
-    assert ratio.low < 3 < ratio.high
-    assert ratio.high - ratio.low < 0.3
-    assert ratio_estimate(slow[:5], fast) is None
+def test_blocks_are_neighbours_and_lose_nothing() -> None:
+    cut = blocks(range(50))
+    assert len(cut) == 20
+    np.testing.assert_array_equal(np.concatenate(cut), np.arange(50))
+    assert [len(block) for block in blocks([3.0, 1.0])] == [1, 1]
+    assert blocks([]) == []
 
 
 def test_a_pair_of_rounds_forgives_a_machine_that_slows_both() -> None:
@@ -100,7 +124,7 @@ def test_a_pair_of_rounds_forgives_a_machine_that_slows_both() -> None:
     fast = [slowness * rng.normal(10, 0.1, 8) for slowness in machine]
     slow = [2 * slowness * rng.normal(10, 0.1, 8) for slowness in machine]
     paired = paired_ratio_estimate(slow, fast)
-    apart = ratio_estimate(np.concatenate(slow), np.concatenate(fast))
+    apart = ratio_of_rounds_estimate(slow, fast)
     assert paired is not None
     assert apart is not None
     assert paired.value == pytest.approx(2, rel=0.02)

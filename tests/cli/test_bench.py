@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.distillation import HERE, Measured, Result, Task
 from sidestep.cli.main import main
 from sidestep.model_folder import ModelFolder
 
@@ -123,3 +124,20 @@ def test_a_batch_in_one_pass_is_not_a_batch_of_0(capsys: pytest.CaptureFixture[s
     options = ["--preset", "sd15", "--per-device-batch", "0", "--device", "cuda"]
     told = refused(capsys, "distill", *options, "--teacher", "nowhere")  # without a GPU or with one
     assert "--batch 0" not in told
+
+
+def test_a_distillation_that_failed_is_reported_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def died(task: Task, **_: object) -> Result:
+        return Result(task, {HERE: Measured(failed="out of memory")}, {"matmul_tflops": 1.0})
+
+    monkeypatch.setattr("bench.distillation.measure", died)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main replaces it
+    with pytest.raises(SystemExit) as left:
+        main(["bench", "distill", "--out", str(tmp_path / "a.json")])
+    assert left.value.code == 1
+    told = capsys.readouterr()
+    assert told.err.splitlines()[-1] == "BenchmarkFailed: as here: out of memory"
+    assert "| as here | - |" in told.out
+    assert json.loads((tmp_path / "a.json").read_text())["failed"] == "as here: out of memory"

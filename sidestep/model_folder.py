@@ -95,7 +95,7 @@ class ModelFolder:
     def open(cls, path: str | Path | None = None) -> ModelFolder:
         """Read the card of `path`, or of the default model; raises InvalidModel naming the file.
 
-        Where there is no such folder, a bare name means an embedded model, as "emoji-kappa-3".
+        Where there is no such folder, a bare name means an embedded model, as "emoji".
         """
         path = find_model() if path is None else _or_embedded(Path(path))
         card_path = path / CARD

@@ -29,7 +29,8 @@ class AutoencoderOptions:
     seconds: the training's length where it is shorter than `steps`; 0: no bound
     adversarial_weight: of a patch discriminator in the second half; 0: none
     latent_noise: where given latents are kept, the largest noise added to them, in their standard
-        deviations; the decoder then forgives a generator what an encoder would never write
+        deviations; the decoder then forgives a generator what an encoder would never write, such as
+        the mottle that one-step students leave on even areas
     """
 
     channels: tuple[int, ...] = (32, 64, 96)
@@ -57,6 +58,7 @@ def new_autoencoder(options: AutoencoderOptions, *, size_px: int) -> Autoencoder
         latent_channels=4,
         norm_num_groups=8,
         mid_block_add_attention=False,
+        scaling_factor=1.0,
     )
 
 
@@ -94,6 +96,7 @@ def train_autoencoder(
     out: Path,
     *,
     keep: Tensor | None = None,
+    start: AutoencoderKL | None = None,
     device: str = "cpu",
 ) -> AutoencoderKL:
     """Train on `pictures` [N, H, W, 3]; resume from `out/state-*.safetensors` if there is one.
@@ -102,6 +105,8 @@ def train_autoencoder(
     keep: scaled latents [N, 4, h, w] of these pictures by another autoencoder. This one then
         learns to write and to read those, so that what was trained on them stays valid and a
         lighter decoder can take the place of a heavier one.
+    start: the autoencoder of the kept latents, where its channels are the same: this one begins
+        with its weights and leaves its encoder as it is, so that the decoder alone learns
     The returned model's `scaling_factor` is 1 / (standard deviation of the latents).
     Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
     """
@@ -110,10 +115,11 @@ def train_autoencoder(
     model = new_autoencoder(options, size_px=data.shape[1])
     # Few channels at full size: on a CPU channels-last costs a quarter more.
     layout = torch.contiguous_format if device == "cpu" else torch.channels_last
+    if start is not None:
+        _begin_with(start, model)
     model = model.to(device, memory_format=layout)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=options.learning_rate, weight_decay=1e-4, fused=True
-    )
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=options.learning_rate, weight_decay=1e-4, fused=True)
     adversary = _adversary(options, device)
     state = _state(out, model, optimizer, adversary, options)
     progress = Progress(out, "autoencoder", first=state.load(), last=options.steps, log_every=50)
@@ -177,14 +183,20 @@ def _state(
     return Checkpoint(out, modules, optimizers, asdict(options))
 
 
+def _begin_with(start: AutoencoderKL, model: AutoencoderKL) -> None:
+    """Copy the weights and the scale of the latents; freeze what writes latents."""
+    model.load_state_dict(start.state_dict())
+    model.register_to_config(scaling_factor=start.config.scaling_factor)
+    for part in (model.encoder, model.quant_conv):
+        part.requires_grad_(False)
+
+
 def _finish(model: AutoencoderKL, data: Tensor, keep: Tensor | None, device: str) -> AutoencoderKL:
-    """Write into the config how latents are scaled: to unit deviation, or as the kept ones are."""
-    scaling = 1.0
+    """Write into the config how latents are scaled to unit deviation; kept ones are."""
     if keep is None:
         latents = encode_all(model, data[:: max(1, len(data) // 1024)], device=device)
-        scaling = 1 / latents.std().item()
-    model.register_to_config(scaling_factor=scaling)
-    return model
+        model.register_to_config(scaling_factor=1 / latents.std().item())
+    return model.requires_grad_(True)
 
 
 def _reconstruct(
@@ -196,16 +208,21 @@ def _reconstruct(
 ) -> tuple[Tensor, Tensor]:
     """Decode x's posterior, or the kept latents, with noise; and the loss that holds the latents.
 
-    That is KL to the unit normal, or the encoder's squared distance to the kept latents.
+    That is KL to the unit normal, or the encoder's squared distance to the kept latents, which is
+    none where the encoder is the one that wrote them.
     """
-    posterior = model.encode(x).latent_dist
-    noise = torch.randn(posterior.mean.shape, generator=draw).to(x.device)
     if kept is None:
+        posterior = model.encode(x).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=draw).to(x.device)
         y = model.decode(posterior.mean + posterior.std * noise).sample
         return y, options.kl_weight * posterior.kl().mean() / posterior.mean[0].numel()
+    noise = torch.randn(kept.shape, generator=draw).to(x.device)
     level = options.latent_noise * torch.rand(len(x), 1, 1, 1, generator=draw)
-    y = model.decode(kept + level.to(x.device) * noise).sample
-    return y, F.mse_loss(posterior.mean.float(), kept)
+    noisy = kept + level.to(x.device) * noise
+    y = model.decode(noisy / model.config.scaling_factor).sample
+    if not model.quant_conv.weight.requires_grad:
+        return y, kept.new_zeros(())
+    return y, F.mse_loss(model.encode(x).latent_dist.mean.float(), kept)
 
 
 @torch.no_grad()

@@ -93,6 +93,14 @@ BUDGETS = {
                 learning_rate=1.5e-3,
                 seconds=2.25 * 3600,
             ),
+            lighter=AutoencoderOptions(  # as large: the first one, that learns to forgive noise
+                channels=DECODER,
+                steps=UNBOUND,
+                batch=8,
+                learning_rate=5e-4,
+                latent_noise=0.15,
+                seconds=1500,
+            ),
             teacher=TeacherOptions(
                 channels=UNET,
                 steps=UNBOUND,

@@ -78,7 +78,8 @@ class EmojiTeacherOptions:
     amounts: how many pictures are made from a bundle's
     start_from: a teacher's or a student's folder; its tokenizer and autoencoder are taken over,
         and its teacher is where this one starts
-    lighter: a second autoencoder that learns the first one's latents and replaces it at the end
+    lighter: a second autoencoder that learns the first one's latents and replaces it at the end;
+        with the same channels it is the first one, whose decoder learns to forgive noise
     """
 
     autoencoder: AutoencoderOptions = AutoencoderOptions()
@@ -260,8 +261,16 @@ def _lighter(
 ) -> None:
     if options and not (out / "lighter" / "vae" / "config.json").exists():
         keep = load_file(out / "latents.safetensors")["latents"].to(device)
-        data = pictures.pictures
-        vae = train_autoencoder(data, options, out / "lighter", keep=keep, device=device)
+        first = read_autoencoder(out / "autoencoder")
+        alike = tuple(first.config.block_out_channels) == options.channels
+        vae = train_autoencoder(
+            pictures.pictures,
+            options,
+            out / "lighter",
+            keep=keep,
+            start=first if alike else None,
+            device=device,
+        )
         _write_autoencoder(vae, out / "lighter", pictures, device)
 
 

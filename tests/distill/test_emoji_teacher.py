@@ -19,7 +19,7 @@ from distill import emoji_data
 from distill.autoencoder import AutoencoderOptions, reconstruction_loss, to_pictures, to_unit
 from distill.emoji_data import _identity
 from distill.emoji_sources import SOURCES
-from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
+from distill.emoji_teacher import EmojiTeacherOptions, read_autoencoder, train_emoji_teacher
 from distill.folders import Teacher, load_teacher, write_teacher
 from distill.picture_quality import psnr
 from distill.processes import Processes
@@ -125,6 +125,31 @@ def test_a_lighter_autoencoder_takes_over_the_latents(data: Path, tmp_path: Path
     assert float((ours - latents[:3]).square().mean()) < 0.5 * float(latents.square().mean())
     assert teacher.vae.config.scaling_factor == 1
     assert json.loads((folder / "training.json").read_text())["lighter_autoencoder"]["steps"] == 60
+
+
+def test_a_second_autoencoder_of_the_same_channels_learns_to_forgive_noise_alone(
+    data: Path, tmp_path: Path
+) -> None:
+    first = replace(OPTIONS.autoencoder, steps=100, batch=8, learning_rate=1e-2)
+    second = replace(first, latent_noise=1.0)
+    options = replace(OPTIONS, autoencoder=first, lighter=second)
+    folder = train_emoji_teacher(data, tmp_path / "run", options)
+    before, after = read_autoencoder(tmp_path / "run" / "autoencoder"), load_teacher(folder).vae
+    scale = before.config.scaling_factor
+    assert after.config.scaling_factor == scale != 1
+    x = to_unit(torch.from_numpy(emoji_data.load(data, size_px=16)[0].pictures))
+    with torch.no_grad():
+        latents = before.encode(x).latent_dist.mean
+        torch.testing.assert_close(  # the teacher's weights are fp16
+            after.encode(x).latent_dist.mean, latents, atol=0.01, rtol=0.01
+        )
+        noise = torch.randn(16, *latents.shape, generator=torch.Generator().manual_seed(0))
+        noisy = (latents + 0.5 * noise / scale).flatten(0, 1)
+        errors = [
+            float((vae.decode(noisy).sample - x.repeat(16, 1, 1, 1)).square().mean())
+            for vae in (before, after)
+        ]
+    assert errors[1] < 0.8 * errors[0]
 
 
 def test_processes_that_cannot_share_the_batch_are_told_before_any_work(

@@ -83,7 +83,7 @@ BUDGETS = {
         ),
     ),
     "cpu": Budget(
-        about="two CPU cores, under 10 hours",
+        about="two CPU cores, under 9 hours",
         device="cpu",
         teacher=EmojiTeacherOptions(
             autoencoder=AutoencoderOptions(
@@ -115,7 +115,7 @@ BUDGETS = {
             iterations=UNBOUND,
             batch=16,
             init_timestep=800,
-            seconds=3600,
+            seconds=2400,
         ),
     ),
 }

@@ -59,8 +59,7 @@ BUDGETS = {
                 steps=UNBOUND,
                 batch=64,
                 learning_rate=2e-3,
-                latent_noise=0.1,
-                adversarial_weight=0.02,
+                adversarial_weight=0.5,
                 seconds=180,
             ),
             teacher=TeacherOptions(
@@ -83,7 +82,7 @@ BUDGETS = {
         ),
     ),
     "cpu": Budget(
-        about="two CPU cores, under 9 hours",
+        about="two CPU cores, under 10 hours",
         device="cpu",
         teacher=EmojiTeacherOptions(
             autoencoder=AutoencoderOptions(
@@ -98,8 +97,8 @@ BUDGETS = {
                 steps=UNBOUND,
                 batch=8,
                 learning_rate=5e-4,
-                latent_noise=0.15,
-                seconds=1500,
+                adversarial_weight=0.5,
+                seconds=2400,
             ),
             teacher=TeacherOptions(
                 channels=UNET,
@@ -115,7 +114,7 @@ BUDGETS = {
             iterations=UNBOUND,
             batch=16,
             init_timestep=800,
-            seconds=2400,
+            seconds=3600,
         ),
     ),
 }

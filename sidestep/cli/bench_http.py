@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from serve.settings import Settings, variable
-from sidestep.cli.options import DECODER, ENGINE, KEY, MODEL
+from sidestep.cli.options import DECODER, ENGINE, KEY, MODEL, REPORT_OUT
 from sidestep.errors import BenchmarkFailed, InvalidRequest
 
 FLAGGED = ("model", "engine", "decoder", "host", "port")  # which our own service gets as flags
@@ -63,7 +63,7 @@ FLAGGED = ("model", "engine", "decoder", "host", "port")  # which our own servic
 )
 @KEY
 @click.option("--note", "notes", multiple=True, help="What a reader of the report should know.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the report here, as JSON.")
+@REPORT_OUT
 def command(
     url: str | None,
     model: Path | None,
@@ -122,9 +122,9 @@ def command(
         told = {"notes": [*notes, *_told_variables()], **known}
     with serving(*flags) if url is None else nullcontext(url) as address:
         report = asyncio.run(measure(Target.parse(address), plan, **told))
+    click.echo(report_text(report))  # first: it costs nothing, and writing may fail
     if out:
         report.write(out)
-    click.echo(report_text(report))
     if report.failed:
         raise BenchmarkFailed(report.failed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,32 @@ import click
 
 from distill.settings import declared, option_of
 from sidestep.engines.load import ENGINES
+from sidestep.errors import InvalidRequest
 from sidestep.model_folder import DECODERS
+
+
+def writable_file(
+    context: click.Context, parameter: click.Parameter, path: Path | None
+) -> Path | None:
+    """Check before long work that a file can be written at `path`; the callback of an option.
+
+    Folders that are missing will be made. Raises InvalidRequest with the mend.
+    """
+    if path is None:
+        return None
+    parent = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+        with tempfile.TemporaryFile(dir=parent):  # which also finds a disk that is read-only
+            return path
+    except OSError as error:
+        raise InvalidRequest(
+            f"{parameter.opts[0]} is {path}, where no file can be written ({error}); "
+            "give another path",
+            field=parameter.name,
+        ) from error
+
 
 MODEL = click.option(
     "--model",
@@ -33,6 +59,12 @@ DECODER = click.option(
 )
 KEY = click.option(
     "--key", envvar="SIDESTEP_KEY", show_envvar=True, help="API key, where the service wants one."
+)
+REPORT_OUT = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=writable_file,
+    help="Write the report here, as JSON.",
 )
 SEED = click.option("--seed", type=int, help="Seed of the first picture; drawn if absent.")
 

@@ -17,11 +17,14 @@ from sidestep.model_folder import ModelFolder
 ROOT = Path(__file__).parents[2]
 
 
-def bench(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+def bench(
+    *arguments: str | Path, cwd: Path, file_blocks: str = "unlimited"
+) -> subprocess.CompletedProcess[str]:
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); "
     code += "from sidestep.cli.main import main; main()"
+    limited = ["sh", "-c", f'ulimit -f {file_blocks}; exec "$@"', "sh"]
     return subprocess.run(
-        [sys.executable, "-c", code, "bench", *map(str, arguments)],
+        [*limited, sys.executable, "-c", code, "bench", *map(str, arguments)],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -71,6 +74,15 @@ def test_a_service_that_is_down_is_exit_code_1(tmp_path: Path) -> None:
     assert "21 x refused" in done.stdout or "20 x refused" in done.stdout
 
 
+def test_what_was_measured_is_told_where_it_cannot_be_written(tmp_path: Path) -> None:
+    """No file may have a byte, as on a full disk: only writing finds out."""
+    done = bench("http", "127.0.0.1:9", "--out", "a.json", cwd=tmp_path, file_blocks="0")
+    assert done.returncode == 1
+    assert "x refused" in done.stdout
+    assert done.stderr.startswith("OSError: [Errno 27]")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -85,6 +97,8 @@ def test_a_service_that_is_down_is_exit_code_1(tmp_path: Path) -> None:
         (["http", "http://127.0.0.1:9", "--decoder", "small"], "a service of our own, not both"),
         (["http", "--decoder", "small"], "emoji has no small decoder"),
         (["http", "--body", "[]"], "it must be a JSON object"),
+        (["http", "http://127.0.0.1:9", "--out", "."], "--out is ., where no file can be written"),
+        (["http", "http://127.0.0.1:9", "--out", "log.jsonl/a.json"], "Not a directory"),
         (["compare", "a.json", "b.json"], "a.json cannot be read"),
         (["report", "nowhere", "-o", "a.md"], "nowhere is not a folder of reports"),
         (["report", "log.jsonl", "-o", "a.png"], "log.jsonl is not a training's log"),
@@ -98,6 +112,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.jsonl").write_text("no log")
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main replaces it
     with pytest.raises(SystemExit) as left:
         main(["bench", *arguments])

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import urlsplit
 
+from bench.http_faults import fault_of
 from bench.load import Answer
 from sidestep.errors import InvalidRequest
 
+if sys.platform != "win32":
+    import resource
+
 TIMEOUT_S = 30.0
+STALE_S = 1.0  # which no usual server is shorter of, before it closes a connection that is idle
 END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -55,12 +61,15 @@ class HttpCaller:
     """Posts bodies in turn, over connections that are kept open.
 
     bodies: JSON documents; request i sends body i modulo their number, or is a GET if it is empty
+    stale_s: how long a kept connection was idle, at least, that the service may have closed while
+        the request was on its way; that request is sent once more, and the answer tells so
     """
 
     target: Target
     bodies: Sequence[bytes]
     headers: dict[str, str] = field(default_factory=dict)
     timeout_s: float = TIMEOUT_S
+    stale_s: float = STALE_S
     _idle: list[_Connection] = field(default_factory=list)
     _requests: list[bytes] = field(default_factory=list)
 
@@ -76,10 +85,8 @@ class HttpCaller:
                 return await self._ask(self._requests[index % len(self._requests)])
         except TimeoutError:
             return Answer(0, f"no answer in {self.timeout_s:g} s")
-        except ConnectionRefusedError:
-            return Answer(0, "refused")
-        except (OSError, EOFError):
-            return Answer(0, "broken")
+        except (OSError, EOFError, UnicodeError) as error:
+            return Answer(0, fault_of(error))
         except ValueError:
             return Answer(0, "not HTTP")
 
@@ -101,13 +108,33 @@ class HttpCaller:
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     async def _ask(self, request: bytes) -> Answer:
-        """Send on a kept connection; on a new one if the service closed that meanwhile."""
+        """Send on a kept connection if there is one, else on a new one.
+
+        A request that was sent is a fault of the service if no answer comes, unless its connection
+        was idle for so long that the service could have been about to close it.
+        """
+        kept = self._take_kept()
+        if kept is None:
+            return await self._exchange(await self._open(), request)
+        stale = kept.idle_s >= self.stale_s
+        try:
+            return await self._exchange(kept, request)
+        except ConnectionError:
+            if not stale:
+                raise
+        return replace(await self._exchange(await self._open(), request), repeated=True)
+
+    def _take_kept(self) -> _Connection | None:
+        """Take the connection that was used last, leaving out those that the service closed."""
         while self._idle:
-            with suppress(ConnectionError):
-                return await self._exchange(self._idle.pop(), request)
+            if (connection := self._idle.pop()).kept:
+                return connection
+        return None
+
+    async def _open(self) -> _Connection:
         where, loop = self.target, asyncio.get_running_loop()
         _, opened = await loop.create_connection(_Connection, where.host, where.port, ssl=self._ssl)
-        return await self._exchange(opened, request)
+        return opened
 
     async def _exchange(self, connection: _Connection, request: bytes) -> Answer:
         answer = await connection.ask(request)
@@ -123,12 +150,19 @@ class _Connection(asyncio.Protocol):
         self._data = bytearray()
         self._head = ""
         self._answer: asyncio.Future[Answer] | None = None
-        self._lost = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._lost = self._loop.create_future()
+        self._idle_since = self._loop.time()
 
     @property
     def kept(self) -> bool:
         """Whether another request may follow."""
         return not self._transport.is_closing()
+
+    @property
+    def idle_s(self) -> float:
+        """How long ago its last answer was whole."""
+        return self._loop.time() - self._idle_since
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -140,9 +174,7 @@ class _Connection(asyncio.Protocol):
         Raises ConnectionError where nothing came back, EOFError for a part, ValueError for an
         answer that is not HTTP. The connection is closed then, and when this is cancelled.
         """
-        if not self.kept:
-            raise ConnectionResetError
-        self._answer = asyncio.get_running_loop().create_future()
+        self._answer = self._loop.create_future()
         self._transport.write(request)
         try:
             return await self._answer
@@ -152,6 +184,7 @@ class _Connection(asyncio.Protocol):
         finally:
             self._answer, self._head = None, ""
             self._data.clear()
+            self._idle_since = self._loop.time()
 
     async def close(self) -> None:
         """Close it and wait until it is closed."""
@@ -180,6 +213,14 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(EOFError() if self._data else ConnectionResetError())
         if not self._lost.done():
             self._lost.set_result(None)
+
+
+def allow_connections() -> None:
+    """Let this process open as many files, which connections are, as it may."""
+    if sys.platform != "win32":
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(OSError, ValueError):  # macOS allows fewer than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def server_timing(header: str) -> dict[str, float]:

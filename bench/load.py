@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 DEAD_AFTER = 20  # requests in a row without any answer, after which nobody is asked any more
+PAUSE_S = 0.1  # of a caller of a closed loop whose answer was none that was asked for
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Answer:
 
     timings: queue, engine, encode and total in ms and batch, where the service tells them
     retry_after: whether it says when to ask again
+    repeated: whether the request was sent twice, since a kept connection was closed under the first
     """
 
     status: int
     fault: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     retry_after: bool = False
+    repeated: bool = False
 
     @property
     def good(self) -> bool:
@@ -122,7 +125,10 @@ async def open_loop(
 
 
 async def closed_loop(ask: Ask, *, callers: int, seconds: float, count: int | None = None) -> Run:
-    """Let `callers` ask, each anew when it is answered, for `seconds` or `count` requests."""
+    """Let `callers` ask, each anew when it is answered, for `seconds` or `count` requests.
+
+    Who is refused or answered with an error pauses: those may come at once, by the thousand.
+    """
     watch = _Watch(ask)
     outcomes: list[Outcome] = []
     asked = 0
@@ -131,7 +137,9 @@ async def closed_loop(ask: Ask, *, callers: int, seconds: float, count: int | No
         nonlocal asked
         while not watch.dead and (now := watch.now()) < seconds and asked != count:
             asked += 1
-            outcomes.append(await watch.ask(asked - 1, now))
+            outcomes.append(outcome := await watch.ask(asked - 1, now))
+            if outcome.answer.status and not outcome.answer.good:
+                await asyncio.sleep(PAUSE_S)
 
     await asyncio.gather(*(caller() for _ in range(callers)))
     return Run(sorted(outcomes, key=lambda outcome: outcome.due), watch.dead)

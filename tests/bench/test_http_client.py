@@ -70,15 +70,58 @@ async def test_a_refusal_is_told_with_its_header(raw_server: Serve) -> None:
     ]
 
 
-async def test_a_kept_connection_that_was_closed_is_replaced(raw_server: Serve) -> None:
-    async def closes(index: int) -> bytes | None:
+async def test_a_kept_connection_that_was_closed_is_replaced() -> None:
+    asked = 0
+
+    async def closes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += bool(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(GOOD)
+        writer.close()
+
+    async with await asyncio.start_server(closes, "127.0.0.1", 0) as listening:
+        target = Target("127.0.0.1", listening.sockets[0].getsockname()[1], "/")
+        caller = HttpCaller(target, [b""])
+        for _ in range(3):
+            answer = await caller.ask()
+            assert (answer.code, answer.repeated) == ("200", False)
+            await asyncio.sleep(0.05)  # in which the client sees the end
+        await caller.close()
+    assert asked == 3
+
+
+@pytest.mark.parametrize(
+    ("stale_s", "told"),
+    [
+        (60, [("200", False), ("broken", False), ("200", False)]),
+        (0, [("200", False), ("200", True), ("200", False)]),
+    ],
+)
+async def test_a_request_that_was_dropped_is_repeated_on_a_stale_connection_alone(
+    raw_server: Serve, stale_s: float, told: list[tuple[str, bool]]
+) -> None:
+    async def drops(index: int) -> bytes | None:
         return None if index == 1 else GOOD
 
-    async with raw_server(closes) as server:
-        caller = HttpCaller(server.target, [b"{}"])
-        assert [(await caller.ask()).status for _ in range(3)] == [200] * 3
+    async with raw_server(drops) as server:
+        caller = HttpCaller(server.target, [b"{}"], stale_s=stale_s)
+        answers = [await caller.ask() for _ in told]
         await caller.close()
-    assert (server.asked, server.connections) == (4, 2)
+    assert [(answer.code, answer.repeated) for answer in answers] == told
+    assert server.connections == 2
+    assert server.asked == 3 + told[1][1]
+
+
+async def test_a_request_is_repeated_once(raw_server: Serve) -> None:
+    async def drops(index: int) -> bytes | None:
+        return GOOD if index < 3 else None
+
+    async with raw_server(drops) as server:
+        caller = HttpCaller(server.target, [b"{}"], stale_s=0)
+        await asyncio.gather(*(caller.ask(i) for i in range(3)))  # and three are kept
+        assert (await caller.ask()).code == "broken"
+        assert server.asked == 5
+        await caller.close()
 
 
 async def test_half_an_answer_is_no_answer() -> None:

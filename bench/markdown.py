@@ -167,8 +167,8 @@ def _http(report: Report) -> str:
             number(row["answered_per_s"]),
             *(estimate(row["latency_ms"][name]) for name in ("p50", "p95", "p99")),
             number(row["within_slo_percent"], " %"),
-            "yes" if row["slo_kept"] else "no",
-            ", ".join(f"{count} x {code}" for code, count in row["codes"].items()),
+            {True: "yes", False: "no", None: "-"}[row["slo_kept"]],
+            _answers(row),
         ]
         for row in report.rows
     ]
@@ -178,9 +178,16 @@ def _http(report: Report) -> str:
     return "\n\n".join(part for part in [*parts, _splits(report)] if part)
 
 
+def _answers(row: Mapping[str, Any]) -> str:
+    told = [f"{count} x {code}" for code, count in row["codes"].items()]
+    repeated = row.get("repeated", 0)  # which older reports have not
+    return ", ".join(told + [f"{repeated} of them asked for twice"] * bool(repeated))
+
+
 def _loop(row: Mapping[str, Any]) -> str:
     if row["loop"] == "closed":
-        return f"closed, {row['callers']} callers"
+        purpose = row.get("purpose")
+        return f"closed, {row['callers']} callers" + (f" ({purpose})" if purpose else "")
     return f"open, {number(row['asked_per_second'])}/s"
 
 

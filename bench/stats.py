@@ -32,6 +32,11 @@ class Estimate:
         return {name: float(f"{value:.6g}") for name, value in asdict(self).items()}
 
 
+def figure(value: float | None) -> float | None:
+    """Round a figure for a report to six digits; None where it is absent or not finite."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+
+
 def percentile(values: Values, percent: float) -> float:
     """Return the smallest value that `percent` of all are not above (nearest rank); nan for none.
 
@@ -53,6 +58,29 @@ def least_sample(percent: float) -> int:
     return math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log(share))
 
 
+def told_percentile(values: Values, percent: float) -> float | None:
+    """Return a percentile for a report; None if the sample is too small for it."""
+    return figure(percentile(values, percent)) if len(values) >= least_sample(percent) else None
+
+
+def ranks(n: int, percent: float) -> tuple[int, int]:
+    """Return between which of n ordered values, counted from 1, a percentile lies with 95%.
+
+    0 and n + 1 where it may lie below or above all. As many of n independent values are under a
+    percentile as the binomial distribution says, whatever their own is.
+    """
+    share, k = percent / 100, np.arange(n + 1)
+    of = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])  # log k!
+    chances = np.exp(of[n] - of - of[::-1] + k * math.log(share) + (n - k) * math.log1p(-share))
+    at_most, tail = np.cumsum(chances), (1 - CONFIDENCE) / 2
+    return int(np.sum(at_most <= tail)), int(np.sum(at_most < 1 - tail)) + 1
+
+
+def is_above(values: Values, percent: float, bound: float) -> bool:
+    """Whether a percentile is above `bound` by more than the chance of a sample (2.5%)."""
+    return int(np.sum(np.asarray(values) <= bound)) < ranks(len(values), percent)[0]
+
+
 def rounds_estimate(
     rounds: Sequence[Values], statistic: Callable[[Values], float]
 ) -> Estimate | None:
@@ -68,6 +96,37 @@ def rounds_estimate(
     many = [statistic(np.concatenate([arrays[i] for i in chosen])) for chosen in drawn]
     low, high = _interval(np.array(many))
     return Estimate(float(statistic(np.concatenate(arrays))), low, high)
+
+
+def percentile_estimate(rounds: Sequence[Values], percent: float) -> Estimate | None:
+    """Estimate a percentile of all calls; None below six rounds.
+
+    The interval holds two: the bootstrap's, and that of the ordered values themselves, for as many
+    independent ones as the rounds are worth. The bootstrap alone ends too low for a percentile near
+    the slowest values, above which it draws none, and misses the true p99 of 400 in 11 of 100 runs.
+    """
+    drawn = rounds_estimate(rounds, partial(percentile, percent=percent))
+    if drawn is None:
+        return None
+    ordered = np.sort(np.concatenate(rounds))
+    n, worth = len(ordered), _worth(rounds, percent, drawn.value)
+    first, last = (rank / worth * n for rank in ranks(worth, percent))
+    low, high = ordered[max(1, math.floor(first)) - 1], ordered[min(n, math.ceil(last)) - 1]
+    return Estimate(drawn.value, float(min(low, drawn.low)), float(max(high, drawn.high)))
+
+
+def _worth(rounds: Sequence[Values], percent: float, found: float) -> int:
+    """Count the independent values that tell as much about a percentile as these rounds.
+
+    n / max(1, V / (p (1 - p) / n)), V being the variance of the share of values up to it, as the
+    rounds' shares scatter: the design effect (Kish, Survey Sampling, 1965, section 5.4).
+    """
+    share, sizes = percent / 100, np.array([len(values) for values in rounds])
+    below = np.array([np.sum(np.asarray(values) <= found) for values in rounds])
+    n, count = sizes.sum(), len(rounds)
+    scatter = np.sum((below - sizes * below.sum() / n) ** 2)
+    variance = count / (count - 1) * scatter / n**2
+    return max(1, round(n / max(1.0, variance / (share * (1 - share) / n))))
 
 
 def blocks(values: Values) -> list[NDArray[np.float64]]:
@@ -123,7 +182,7 @@ def summary(rounds: Sequence[Values]) -> dict[str, Any]:
         elif len(rounds) < least_sample(50):
             too_few.append(f"p{percent} needs samples of {least_sample(50)} rounds")
         else:
-            estimate = rounds_estimate(rounds, partial(percentile, percent=percent))
+            estimate = percentile_estimate(rounds, percent)
         told[f"p{percent}"] = estimate.told() if estimate else None
     told["too_few_for"] = too_few
     return told

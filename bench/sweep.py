@@ -25,6 +25,11 @@ class Promise:
         """Whether it held in a run."""
         return not run.died and self.latency_ms(run) <= self.within_ms
 
+    def shown_by(self, run: Run) -> bool | None:
+        """Whether it held in a run; None where it did, and too few requests could show that."""
+        kept = self.kept_by(run)
+        return None if kept and len(run.outcomes) < least_sample(self.percent) else kept
+
     def latency_ms(self, run: Run) -> float:
         """Return the latency that `percent` of the requests kept to; maybe infinite."""
         return percentile(run.latencies_ms, self.percent)

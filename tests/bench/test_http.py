@@ -49,6 +49,10 @@ async def test_our_own_service_tells_where_the_time_went(
     assert sum(opened["batches"].values()) == opened["requests"]
     assert opened["slo_kept"]
     assert "p99 needs 368 samples" in opened["latency_ms"]["too_few_for"]
+    assert opened["lateness_p99_ms"] is None
+    engine_ms = opened["split_ms"]["engine"]
+    assert engine_ms["p50"] > 0
+    assert engine_ms["p99"] is None
     assert "open, 40/s" in report_text(report)
 
 
@@ -85,6 +89,23 @@ async def test_a_sweep_of_a_service_that_refuses_most_keeps_no_rate(raw_server: 
     assert report.figures["largest_rate_kept"] == 0
     assert report.figures["smallest_rate_missed"] > 0
     assert all("429" in row["codes"] and not row["slo_kept"] for row in report.rows)
+    guess, *trials = report.rows
+    assert (guess["purpose"], guess["callers"]) == ("first guess", 8)
+    assert "| closed, 8 callers (first guess) |" in report_text(report)
+    assert all(row["loop"] == "open" and row["purpose"] is None for row in trials)
+
+
+async def test_a_service_that_begins_to_refuse_is_not_flooded(raw_server: Serve) -> None:
+    async def refuses(index: int) -> bytes:
+        return GOOD if index == 0 else GOOD.replace(b"200 OK", b"429 Too Many")
+
+    async with raw_server(refuses) as server:
+        report = await measure(server.target, Plan(**QUICK))
+    assert report.failed == "nothing was answered with a picture"
+    (row,) = report.rows
+    assert row["purpose"] == "first guess"
+    assert row["codes"] == {"429": row["requests"]}
+    assert row["requests"] <= 8 * 6  # of 8 callers in half a second, with pauses of a tenth
 
 
 async def test_a_service_that_is_down_is_told(raw_server: Serve) -> None:
@@ -92,9 +113,12 @@ async def test_a_service_that_is_down_is_told(raw_server: Serve) -> None:
         pass
     report = await measure(server.target, Plan(**QUICK))
     assert report.failed is not None
-    assert "the service died: refused" in report.failed
+    where = server.target.authority
+    assert f"{where} cannot be reached: refused; start the service" in report.failed
     (row,) = report.rows
     assert row["latency_ms"]["n"] == 0
+    assert row["purpose"] == "warm-up"
+    assert "| closed, 2 callers (warm-up) |" in report_text(report)
     assert report.figures["largest_rate_kept"] is None  # none was tried
     assert "is kept up to" not in report_text(report)
 
@@ -108,7 +132,7 @@ async def test_a_late_generator_is_told_where_the_promise_was_missed(raw_server:
         plan = Plan(rate=100, seconds=0.3, warm_s=0.1, promise=Promise(20, 50))
         report = await measure(server.target, plan)
     (row,) = report.rows
-    assert not row["slo_kept"]
+    assert row["slo_kept"] is False
     assert report.figures["generator_late"]
 
 
@@ -127,7 +151,7 @@ async def test_a_service_that_dies_in_mid_run_leaves_what_was_measured(raw_serve
         plan = Plan(callers=4, seconds=600, warm_s=0.2, promise=Promise(10_000, 50))
         report = await measure(server.target, plan)
     assert report.failed is not None
-    assert "the service died: broken" in report.failed
+    assert f"{server.target.authority} died: broken; " in report.failed
     (row,) = report.rows
     assert row["codes"]["200"] > 100
     assert row["latency_ms"]["p99"] is not None

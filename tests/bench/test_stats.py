@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 from bench.stats import (
     Values,
     blocks,
+    figure,
+    is_above,
     least_sample,
     paired_ratio_estimate,
     percentile,
+    percentile_estimate,
+    ranks,
     ratio_of_rounds_estimate,
     rounds_estimate,
     summary,
+    told_percentile,
 )
 
 
@@ -57,17 +62,50 @@ def test_too_few_samples_are_told_and_not_printed(n: int, told: list[int]) -> No
         assert "p99 needs 368 samples" in summed["too_few_for"]
 
 
-@pytest.mark.parametrize(("percent", "truth"), [(50, math.log(2)), (95, math.log(20))])
-def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says(
-    percent: float, truth: float
-) -> None:
-    rng = np.random.default_rng(7)
+def test_the_ranks_are_those_of_the_binomial_distribution() -> None:
+    assert ranks(100, 50) == (40, 61)  # as in tables of the sign test
+    assert ranks(6, 50) == (1, 6)
+    assert ranks(5, 50) == (0, 6)  # below the least and above the largest of five
+    for percent in (50, 95, 99):
+        n = least_sample(percent)
+        assert ranks(n, percent)[1] == n
+        assert ranks(n - 1, percent)[1] == n  # of n - 1
+    low, high = ranks(100_000, 99)
+    assert (99_000 - low, high - 99_000) == pytest.approx((62, 62), abs=2)  # 1.96 standard errors
+
+
+def test_a_percentile_is_above_a_bound_by_more_than_chance() -> None:
+    assert not is_above([], 99, 5.0)
+    assert not is_above([9.0] + [1.0] * 29, 99, 5.0)  # which one in four samples would have
+    assert is_above([9.0] * 3 + [1.0] * 27, 99, 5.0)
+    assert not is_above([5.0] * 30, 99, 5.0)
+
+
+def test_figures_are_of_six_digits_and_finite() -> None:
+    assert figure(1.23456789) == 1.23457
+    assert [figure(value) for value in (None, math.nan, math.inf)] == [None] * 3
+    assert told_percentile([1.0] * 367, 99) is None
+    assert told_percentile([1.0] * 368, 99) == 1.0
+
+
+@pytest.mark.parametrize(("percent", "n"), [(50, 100), (95, 100), (99, 400)])
+def test_an_interval_covers_the_truth_as_often_as_it_says(percent: float, n: int) -> None:
+    """At least 95%, but for the chance of 100 trials; the bootstrap alone reaches 87 to 91."""
+    rng, truth = np.random.default_rng(1), -math.log(1 - percent / 100)
+    told = [percentile_estimate(blocks(rng.exponential(1.0, n)), percent) for _ in range(100)]
+    hits = sum(one.low <= truth <= one.high for one in told if one)
+    assert hits >= 94
+
+
+def test_the_interval_of_a_percentile_knows_that_neighbours_resemble_each_other() -> None:
+    """Ten neighbours are as one value, of a hundred; the bootstrap alone covers 51 of these 60."""
+    rng, truth = np.random.default_rng(2), math.exp(1.6449)
     hits = 0
-    for _ in range(50):
-        estimate = rounds_estimate(blocks(rng.exponential(1.0, 200)), at(percent))
-        assert estimate is not None
-        hits += estimate.low <= truth <= estimate.high
-    assert hits >= 44
+    for _ in range(60):
+        told = percentile_estimate(blocks(np.repeat(rng.lognormal(0, 1, 100), 10)), 95)
+        assert told is not None
+        hits += told.low <= truth <= told.high
+    assert hits >= 56
 
 
 @pytest.mark.parametrize("percent", [50, 95])
@@ -99,6 +137,7 @@ def test_no_interval_below_six_rounds() -> None:
     assert [summed[name] for name in ("p50", "p95", "p99")] == [None] * 3
     assert summed["too_few_for"][0] == "p50 needs samples of 6 rounds"
     assert rounds_estimate(list(times), np.mean) is None
+    assert percentile_estimate(list(times), 50) is None
     assert summary([])["n"] == 0
 
 

@@ -69,7 +69,7 @@ def test_http_starts_a_service_of_its_own(
 def test_a_service_that_is_down_is_exit_code_1(tmp_path: Path) -> None:
     done = bench("http", "http://127.0.0.1:9", "--out", "a.json", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith("BenchmarkFailed: the service died: refused")
+    assert done.stderr.startswith("BenchmarkFailed: 127.0.0.1:9 cannot be reached: refused")
     assert json.loads((tmp_path / "a.json").read_text())["failed"]
     assert "21 x refused" in done.stdout or "20 x refused" in done.stdout
 

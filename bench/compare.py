@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.markdown import estimate, table
+from bench.markdown import estimate, loop_name, number, table
 from bench.reports import Report
 from bench.stats import Estimate, Values, blocks, ratio_of_rounds_estimate
 from sidestep.errors import InvalidRequest
 
 TIMED = ("engine", "http")  # the kinds whose rows keep every time
+_MENDS = {
+    "engine": "measure both with a batch size in common (--batches)",
+    "http": "measure both with the same --rate R",
+}
 
 
 def compare(before: Report, after: Report, *, even_if_different: bool = False) -> str:
     """Write how many times as long each row of `after` takes as the same row of `before`.
 
     Rows are the same if their engine and batch size, or their loop and rate, are. Where each
-    report has one engine, the engines may differ.
-    Raises InvalidRequest for reports of different models, prompts, bodies or machines, unless it is
-    asked for, and for reports of different kinds, or that share no row.
+    report has one engine, the engines may differ. Searches for the largest rate are compared by
+    what they found, since each tries rates of its own.
+    Raises InvalidRequest for reports of different models, prompts, bodies, paths, promises or
+    machines, unless it is asked for, and for reports of different kinds, or with nothing in common.
     """
     if before.kind != after.kind:
         raise InvalidRequest(f"a report of kind {before.kind} is none of {after.kind}")
@@ -35,14 +41,19 @@ def compare(before: Report, after: Report, *, even_if_different: bool = False) -
             "--even-if-different compares them all the same"
         )
     rows = [[label, *_compared(first, second)] for label, first, second in _pairs(before, after)]
-    if not rows:
-        raise InvalidRequest("the reports have no row in common")
+    rates = _rates(before, after)
+    if not rows and not rates:
+        raise InvalidRequest(f"the reports have no row in common; {_MENDS[before.kind]}")
     told = [f"**They differ in {' and '.join(different)}.**"] if different else []
     for name, report in (("before", before), ("after", after)):
         told += [f"**{name} is invalid:** {reason}" for reason in report.invalid_because]
         told += [f"**{name} ended early or with faults:** {report.failed}"] if report.failed else []
-    headings = ["what", "p50 before ms", "p50 after ms", "times as long (95% interval)", "verdict"]
-    return "\n\n".join([*told, table(headings, rows)])
+    if rates:
+        told.append(table(["what", "before", "after", "verdict"], [rates]))
+    if rows:
+        headings = ["p50 before ms", "p50 after ms", "times as long (95% interval)", "verdict"]
+        told.append(table(["what", *headings], rows))
+    return "\n\n".join(told)
 
 
 def _differences(before: Report, after: Report) -> list[str]:
@@ -54,13 +65,45 @@ def _differences(before: Report, after: Report) -> list[str]:
         found.append("prompts")
     if before.settings.get("body") != after.settings.get("body"):
         found.append("bodies")
-    if before.machine["cpu"] != after.machine["cpu"] or _gpus(before) != _gpus(after):
+    if before.settings.get("path") != after.settings.get("path"):
+        found.append("path")
+    if before.figures.get("slo") != after.figures.get("slo"):
+        found.append("promise")
+    if _machine(before) != _machine(after):
         found.append("machine")
     return found
 
 
-def _gpus(report: Report) -> list[str]:
-    return [gpu["name"] for gpu in report.machine["gpus"]]
+def _machine(report: Report) -> tuple[Any, ...]:
+    machine = report.machine
+    return machine["cpu"], machine["cores"], [gpu["name"] for gpu in machine["gpus"]]
+
+
+def _rates(before: Report, after: Report) -> list[str]:
+    """Compare the largest rates at which the promise was kept, if both were searched.
+
+    Each lies between the largest that was kept and the smallest that was missed.
+    """
+    (kept, missed), (kept_after, missed_after) = map(_found, (before, after))
+    if kept is None or kept_after is None:
+        return []
+    verdict = "no difference shown"
+    if kept_after >= missed:
+        verdict = "more"
+    elif missed_after <= kept:
+        verdict = "fewer"
+    promises = dict.fromkeys(report.figures["slo"] for report in (before, after))
+    spans = [_span(kept, missed), _span(kept_after, missed_after)]
+    return [f"largest rate of {' -> '.join(promises)}", *spans, verdict]
+
+
+def _found(report: Report) -> tuple[float | None, float]:
+    missed = report.figures.get("smallest_rate_missed")
+    return report.figures.get("largest_rate_kept"), math.inf if missed is None else missed
+
+
+def _span(kept: float, missed: float) -> str:
+    return f"{number(kept)} to {'more' if math.isinf(missed) else number(missed)} requests/s"
 
 
 def _pairs(before: Report, after: Report) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
@@ -76,13 +119,12 @@ def _pairs(before: Report, after: Report) -> list[tuple[str, Mapping[str, Any], 
 def _key(row: Mapping[str, Any], *, named: bool) -> tuple[Any, ...]:
     if "batch" in row:
         return (row["name"] if named else "", row["batch"])
-    return (row["loop"], row["asked_per_second"], row["callers"])
+    return (row["loop"], row["asked_per_second"], row["callers"], row.get("purpose"))
 
 
 def _label(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     if "batch" not in first:
-        rate = first["asked_per_second"]
-        return f"closed, {first['callers']} callers" if rate is None else f"open, {rate:g}/s"
+        return loop_name(first)
     names = dict.fromkeys((first["name"], second["name"]))
     return f"{' -> '.join(names)}, batch {first['batch']}"
 

@@ -162,7 +162,7 @@ def _contenders(report: Report) -> str:
 def _http(report: Report) -> str:
     rows = [
         [
-            _loop(row),
+            loop_name(row),
             number(row["requests"]),
             number(row["answered_per_s"]),
             *(estimate(row["latency_ms"][name]) for name in ("p50", "p95", "p99")),
@@ -184,7 +184,8 @@ def _answers(row: Mapping[str, Any]) -> str:
     return ", ".join(told + [f"{repeated} of them asked for twice"] * bool(repeated))
 
 
-def _loop(row: Mapping[str, Any]) -> str:
+def loop_name(row: Mapping[str, Any]) -> str:
+    """Name a loop of requests by its callers or its rate."""
     if row["loop"] == "closed":
         purpose = row.get("purpose")
         return f"closed, {row['callers']} callers" + (f" ({purpose})" if purpose else "")
@@ -209,7 +210,7 @@ def _splits(report: Report) -> str:
     names = ("queue", "engine", "encode", "network")
     rows = [
         [
-            _loop(row),
+            loop_name(row),
             *(
                 f"{number(row['split_ms'][n]['p50'])} / {number(row['split_ms'][n]['p99'])}"
                 if n in row["split_ms"]

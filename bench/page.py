@@ -107,10 +107,10 @@ HEAD = """# Benchmarks
 
 Made by `sidestep bench report {source} -o {out}` from the reports in `{source}`;
 [bench-schema.json](bench-schema.json) describes them. Every figure stands with its command, machine
-and date. Figures in brackets are 95% intervals, by the bootstrap, which resamples whole
-rounds of calls, or blocks of neighbouring requests: neighbours resemble each other. That of a
-percentile also holds the binomial interval of the ordered samples, since the bootstrap's ends too
-low near the slowest ones. A percentile that the sample is too small for is a dash.
+and date. Figures in brackets are 95% intervals, by the bootstrap, which resamples whole rounds of
+calls, or blocks of neighbouring requests: neighbours resemble each other. That of a percentile also
+holds the binomial interval of the ordered samples, since the bootstrap's ends too low near the
+slowest ones. A percentile that the sample is too small for is a dash.
 
 - **Latency** is from prompt and noise to pixels in host memory, so a GPU has finished; `cold start`
   from the start of a process to its first picture, its files being in the page cache.

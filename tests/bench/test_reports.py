@@ -69,6 +69,20 @@ def test_a_report_comes_back_from_disk(tmp_path: Path) -> None:
     assert "| p50 ms of answered | p95 ms of answered | p99 ms of answered |" in report_text(report)
 
 
+def test_what_is_not_known_is_a_dash_and_what_was_repeated_is_told(tmp_path: Path) -> None:
+    report = http_report()
+    changed = {"slo_kept": None, "repeated": 3, "purpose": "first guess", "loop": "closed"}
+    splits = {"queue": {"p50": 1.0, "p99": None}}
+    rows = [{**report.rows[0], **changed, "callers": 8, "split_ms": splits}]
+    report = replace(report, rows=rows)
+    report.write(tmp_path / "a.json")
+    jsonschema_rs.validator_for(SCHEMA).validate(json.loads((tmp_path / "a.json").read_text()))
+    text = report_text(report)
+    assert "| closed, 8 callers (first guess) | 400 |" in text
+    assert "| - | 400 x 200, 3 of them asked for twice |" in text
+    assert "| 1 / - |" in text
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -108,13 +122,53 @@ def test_compare_tells_of_requests_that_were_refused() -> None:
     assert "| faster, of 100% and 50% answered |" in compare(before, after)
 
 
-def test_compare_refuses_what_does_not_compare() -> None:
+def searched(kept: float | None, missed: float | None) -> Report:
+    """A search whose rates no other has tried."""
+    report = http_report()
+    rows = [{**row, "asked_per_second": kept} for row in report.rows[:1]]
+    rates = {"largest_rate_kept": kept, "smallest_rate_missed": missed}
+    return replace(report, rows=rows, figures={**report.figures, **rates})
+
+
+@pytest.mark.parametrize(
+    ("kept", "missed", "told"),
+    [
+        (31.0, 33.0, "| 20 to 30 requests/s | 31 to 33 requests/s | more |"),
+        (30.0, None, "| 20 to 30 requests/s | 30 to more requests/s | more |"),
+        (25.0, 35.0, "| 20 to 30 requests/s | 25 to 35 requests/s | no difference shown |"),
+        (0.0, 15.0, "| 20 to 30 requests/s | 0 to 15 requests/s | fewer |"),
+    ],
+)
+def test_compare_tells_what_searches_found(kept: float, missed: float | None, told: str) -> None:
+    text = compare(searched(20.0, 30.0), searched(kept, missed))
+    assert f"| largest rate of p99 <= 100 ms {told}" in text
+    assert "p50 before ms" not in text  # for they share no row
+
+
+def test_compare_tells_how_to_have_something_in_common() -> None:
+    """One report of a search, and one of another rate."""
+    with pytest.raises(InvalidRequest, match="no row in common; measure both with the same --rate"):
+        compare(searched(20.0, 30.0), replace(searched(None, None), rows=[]))
+
+
+def test_loops_of_another_purpose_do_not_compare() -> None:
     before = http_report()
+    rows = [{**row, "purpose": "first guess"} for row in before.rows]
+    figures = {**before.figures, "largest_rate_kept": None}
+    with pytest.raises(InvalidRequest, match="no row in common"):
+        compare(before, replace(before, rows=rows, figures=figures))
+
+
+def test_compare_refuses_what_does_not_compare() -> None:
+    before = http_report(settings={"path": "/generate"})
     weights = {"name": "a", "weights": "1", "image_size": [8, 8], "method": "x"}
     for other, words in (
         (replace(before, prompts=["octopus"]), "differ in prompts"),
         (replace(before, model=weights), "differ in model"),
-        (replace(before, settings={"body": {"count": 4}}), "differ in bodies"),
+        (replace(before, settings={"path": "/generate", "body": {"count": 4}}), "differ in bodies"),
+        (replace(before, settings={"path": "/v1/images"}), "differ in path"),
+        (replace(before, figures={**before.figures, "slo": "p95 <= 1 ms"}), "differ in promise"),
+        (replace(before, machine={**before.machine, "cores": 999}), "differ in machine"),
         (replace(before, machine={**before.machine, "cpu": "another"}), "differ in machine"),
     ):
         with pytest.raises(InvalidRequest, match=words):
@@ -125,8 +179,9 @@ def test_compare_refuses_what_does_not_compare() -> None:
     ablations = [replace(before, kind="ablation", rows=[{"question": "", "case": "k2"}])] * 2
     with pytest.raises(InvalidRequest, match="of kind ablation have no rows to compare"):
         compare(*ablations)
-    with pytest.raises(InvalidRequest, match="no row in common"):
-        compare(before, replace(before, rows=[]))
+    engines = [replace(before, kind="engine", rows=[], figures={})] * 2
+    with pytest.raises(InvalidRequest, match="no row in common; measure both with a batch size"):
+        compare(*engines)
     invalid = replace(before, invalid_because=["wrong pictures"])
     assert "after is invalid:** wrong pictures" in compare(before, invalid)
     ended = replace(before, failed="the service died")

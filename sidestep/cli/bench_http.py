@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from serve.settings import Settings, variable
-from sidestep.cli.options import DECODER, ENGINE, KEY, MODEL, REPORT_OUT
+from sidestep.cli.options import DECODER, ENGINE, GATE, KEY, MODEL, REPORT_OUT
 from sidestep.errors import BenchmarkFailed, InvalidRequest
 
 FLAGGED = ("model", "engine", "decoder", "host", "port")  # which our own service gets as flags
@@ -62,6 +63,7 @@ FLAGGED = ("model", "engine", "decoder", "host", "port")  # which our own servic
     "--timeout", type=click.FloatRange(0.1), default=30.0, show_default=True, help="In seconds."
 )
 @KEY
+@GATE
 @click.option("--note", "notes", multiple=True, help="What a reader of the report should know.")
 @REPORT_OUT
 def command(
@@ -78,6 +80,7 @@ def command(
     prompts: tuple[str, ...],
     timeout: float,
     key: str | None,
+    gates: tuple[str, ...],
     notes: tuple[str, ...],
     out: Path | None,
 ) -> None:
@@ -110,15 +113,17 @@ def command(
         timeout_s=timeout,
         tell=partial(click.echo, err=True),
     )
-    if url is not None and (model is not None or engine != "auto" or decoder != "full"):
+    ours = model is not None or engine != "auto" or decoder != "full" or bool(gates)
+    if url is not None and ours:
         raise InvalidRequest(
-            f"give {url}, or --model, --engine and --decoder for a service of our own, not both",
+            f"give {url}, or --model, --engine, --decoder and --gate for a service of our own, "
+            "not both",
             field="url",
         )
     flags: list[str] = []
     told: dict[str, Any] = {"notes": notes}
     if url is None:
-        flags, known = _own_service(model, engine, decoder)
+        flags, known = _own_service(model, engine, decoder, gates)
         told = {"notes": [*notes, *_told_variables()], **known}
     with serving(*flags) if url is None else nullcontext(url) as address:
         report = asyncio.run(measure(Target.parse(address), plan, **told))
@@ -129,17 +134,21 @@ def command(
         raise BenchmarkFailed(report.failed)
 
 
-def _own_service(model: Path | None, engine: str, decoder: str) -> tuple[list[str], dict[str, Any]]:
-    from bench.certificates import faults_of
+def _own_service(
+    model: Path | None, engine: str, decoder: str, gates: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """Return the flags of a service of our own, and what its report tells of the model."""
+    from bench.certificates import faults_of, gate_faults
     from bench.reports import told_model
     from sidestep.engines.load import load_engine
     from sidestep.model_folder import ModelFolder
 
     folder = ModelFolder.open(model).with_decoder(decoder)
+    faults = gate_faults(folder, gates)
     name = load_engine(folder, engine).spec.name
     told = {"model": {**told_model(folder), "engine": name}}
     flags = ["--model", str(folder.path.absolute()), "--engine", engine, "--decoder", decoder]
-    return flags, {**told, "invalid_because": faults_of(folder, name)}
+    return flags, {**told, "invalid_because": [*faults, *faults_of(folder, name)]}
 
 
 def _told_variables() -> list[str]:

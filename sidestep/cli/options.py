@@ -60,6 +60,13 @@ DECODER = click.option(
 KEY = click.option(
     "--key", envvar="SIDESTEP_KEY", show_envvar=True, help="API key, where the service wants one."
 )
+GATE = click.option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="NAME>=NUMBER",
+    help="A figure of the model's card that must hold, else the speeds are marked invalid.",
+)
 REPORT_OUT = click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -56,11 +56,14 @@ def test_http_starts_a_service_of_its_own(
     for name, value in variables.items():
         monkeypatch.setenv(f"SIDESTEP_{name}", value)
     options = ["--rate", "20", "--seconds", "1", "--slo-ms", "60000", "--slo-percent", "50"]
+    options += ["--gate", "recognised>=0.8"]
     done = bench("http", "--model", tiny_model.path, *options, "--out", "a.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "a.json").read_text())
     assert told["model"]["engine"] == "onnx-cpu"
-    assert told["invalid_because"] == []
+    gate = "quality gate recognised>=0.8: recognised was not measured on this model"
+    assert told["invalid_because"] == [gate]
+    assert f"**These speeds are invalid:**\n- {gate}" in done.stdout
     assert told["rows"][0]["codes"] == {"200": 20}
     (note,) = told["notes"]
     assert note == "The service had these variables: SIDESTEP_QUEUE_LIMIT=64, SIDESTEP_DENY_LIST."
@@ -95,6 +98,8 @@ def test_what_was_measured_is_told_where_it_cannot_be_written(tmp_path: Path) ->
         (["http", "http://127.0.0.1:9", "--model", "nowhere"], "a service of our own, not both"),
         (["http", "http://127.0.0.1:9", "--engine", "onnx"], "a service of our own, not both"),
         (["http", "http://127.0.0.1:9", "--decoder", "small"], "a service of our own, not both"),
+        (["http", "http://127.0.0.1:9", "--gate", "fid<=1"], "a service of our own, not both"),
+        (["http", "--gate", "fid"], "it must be NAME>=NUMBER"),
         (["http", "--decoder", "small"], "emoji has no small decoder"),
         (["http", "--body", "[]"], "it must be a JSON object"),
         (["http", "http://127.0.0.1:9", "--out", "."], "--out is ., where no file can be written"),

@@ -123,8 +123,8 @@ def _worth(rounds: Sequence[Values], percent: float, found: float) -> int:
     """
     share, sizes = percent / 100, np.array([len(values) for values in rounds])
     below = np.array([np.sum(np.asarray(values) <= found) for values in rounds])
-    n, count = sizes.sum(), len(rounds)
-    scatter = np.sum((below - sizes * below.sum() / n) ** 2)
+    n, count = int(sizes.sum()), len(rounds)
+    scatter = float(np.sum((below - sizes * below.sum() / n) ** 2))
     variance = count / (count - 1) * scatter / n**2
     return max(1, round(n / max(1.0, variance / (share * (1 - share) / n))))
 

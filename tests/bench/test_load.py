@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.arrivals import poisson
-from bench.load import DEAD_AFTER, Answer, Run, closed_loop, open_loop
+from bench.load import DEAD_AFTER, Answer, Outcome, Run, closed_loop, open_loop
 from bench.stats import percentile
 from bench.sweep import Promise, Sweep, attempt_at, sweep
 
@@ -101,6 +101,26 @@ def test_a_service_that_dies_in_mid_run_leaves_what_was_measured(virtually: Virt
     assert ended.codes["200"] == 50
     assert len(ended.good) == 50
     assert math.isinf(percentile(ended.latencies_ms, 99))
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_who_is_refused_pauses_in_a_closed_loop(virtually: Virtually, status: int) -> None:
+    async def refuses(index: int) -> Answer:
+        return Answer(status)
+
+    async def run() -> Run:
+        return await closed_loop(refuses, callers=2, seconds=1.05)
+
+    assert len(virtually(run()).outcomes) == 2 * 11  # at once, and after each of ten pauses
+
+
+def test_too_few_requests_show_a_broken_promise_and_no_kept_one() -> None:
+    quick, slow = (Outcome(Answer(200), 0.0, 0.0, seconds) for seconds in (0.01, 1.0))
+    promise = Promise(100, 99)
+    assert promise.shown_by(Run([quick] * 367)) is None
+    assert promise.shown_by(Run([quick] * 368)) is True
+    assert promise.shown_by(Run([*[quick] * 10, slow])) is False
+    assert promise.shown_by(Run([quick] * 10, died=True)) is False
 
 
 @pytest.mark.parametrize("start", [20, 70, 90])

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +94,7 @@ class Contender:
             env=kept,
             text=True,
         )
-        answer = self._answer()
+        answer = self._answer(self._opening_error)
         cold_s = round(time.perf_counter() - began - (answer["build_s"] or 0.0), 3)
         self.name, self.precision = answer["name"], answer["precision"]
         self.threads = tuple(answer["threads"]) or (None,)
@@ -135,13 +135,16 @@ class Contender:
         return int(self._process.pid)
 
     def order(self, do: str, **details: Any) -> dict[str, Any]:
-        """Give one order and wait for its answer; raises BenchmarkFailed if it dies over it."""
+        """Give one order and wait for its answer; raises BenchmarkFailed for whatever fails there.
+
+        A GPU's fault too, so that one contender's end costs what it was asked for and no more.
+        """
         try:
             self._process.stdin.write(json.dumps({"do": do, **details}) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # its last words are read below
-        return self._answer()
+        return self._answer(self._failure)
 
     def time_ms(
         self, batch: int, calls: int, *, warmup: int = 2, threads: int | None = None
@@ -158,7 +161,7 @@ class Contender:
         pixels: NDArray[np.uint8] = np.load(file)
         return pixels
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, error_of: Callable[[str, str], SidestepError]) -> dict[str, Any]:
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
@@ -168,10 +171,13 @@ class Contender:
             raise BenchmarkFailed(f"{self.entry.kind} died: {last}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise self._error(answer["kind"], " ".join(answer["error"].split()))
+            raise error_of(answer["kind"], " ".join(answer["error"].split()))
         return answer
 
-    def _error(self, kind: str, message: str) -> SidestepError:
+    def _failure(self, kind: str, message: str) -> SidestepError:
+        return BenchmarkFailed(f"{self.entry.kind}: {kind}: {message[:400]}")
+
+    def _opening_error(self, kind: str, message: str) -> SidestepError:
         """Turn what the process told into the error that it was there, where one text makes it."""
         known = getattr(errors, kind, None)
         if self.entry.is_ours and known in (
@@ -181,4 +187,4 @@ class Contender:
         ):
             error: SidestepError = known(message)
             return error
-        return BenchmarkFailed(f"{self.entry.kind}: {kind}: {message[:400]}")
+        return self._failure(kind, message)

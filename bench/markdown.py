@@ -49,14 +49,23 @@ def _warnings(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _gpu(gpu: Mapping[str, Any]) -> str:
+    """Name a GPU, with the clock that it kept under load, or that of before where none was seen."""
+    loaded = gpu.get("loaded")
+    clock = f"{gpu['clock_sm_mhz']} of {gpu['clock_sm_most_mhz']} MHz"
+    if loaded:
+        clock = (
+            f"{loaded['clock_sm_median_mhz']:g} of {gpu['clock_sm_most_mhz']} MHz under load "
+            f"(least {loaded['clock_sm_least_mhz']:g}, most {loaded['power_most_w']:g} W, "
+            f"{loaded['temperature_most_c']:g} °C)"
+        )
+    return f"{gpu['name']}, driver {gpu['driver']}, {clock}, power cap {gpu['power_cap_w']} W"
+
+
 def _where(report: Report) -> str:
     machine = report.machine
     loads = f"{number(machine['load_average'])} before and {number(report.load_average_at_end)}"
-    gpus = "; ".join(
-        f"{gpu['name']}, driver {gpu['driver']}, {gpu['clock_sm_mhz']} of "
-        f"{gpu['clock_sm_most_mhz']} MHz, power cap {gpu['power_cap_w']} W"
-        for gpu in machine["gpus"]
-    )
+    gpus = "; ".join(map(_gpu, machine["gpus"]))
     parts = [
         f"`{report.command}`",
         f"{machine['cpu']}; {machine['cores']} cores, {number(machine['ram_gib'])} GiB, "

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema_rs
@@ -258,6 +260,17 @@ def test_a_contender_that_dies_in_mid_run_leaves_what_was_measured(
         *(fault for fault in report.invalid_because if "draws other pictures" in fault),
     ]
     check_schema(report, tmp_path)
+
+
+def test_a_gpus_fault_in_mid_run_is_told_as_a_failed_order() -> None:
+    """What a dying order raises leaves the rows before it, see above; NoGpu would end the run."""
+    told = {"error": "cudaGraphLaunch failed: cudaErrorIllegalAddress", "kind": "NoGpu"}
+    contender = Contender(Entry("engine:tensorrt"))
+    contender._process = SimpleNamespace(
+        stdin=io.StringIO(), stdout=io.StringIO(json.dumps(told) + "\n")
+    )
+    with pytest.raises(BenchmarkFailed, match="engine:tensorrt: NoGpu: cudaGraphLaunch failed"):
+        contender.order("time", batch=16, calls=2, warmup=2)
 
 
 def test_a_contender_that_dies_at_a_larger_batch_keeps_its_smaller_ones(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
+
+from distill.shards import local
+
+PART = 2**25  # elements that are updated together: their denominators take 128 MiB
 
 
 class AdamWithoutMomentum(Optimizer):
@@ -33,20 +37,32 @@ class AdamWithoutMomentum(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+            for parameters in _parts([p for p in group["params"] if p.grad is not None]):
+                self._update(parameters, group)
 
-    def _update(self, parameter: nn.Parameter, gradient: Tensor, group: Mapping[str, Any]) -> None:
-        state, beta2 = self.state[parameter], group["betas"][1]
-        if not state:
-            state["step"] = torch.tensor(0.0)
-            state["exp_avg_sq"] = torch.zeros_like(parameter)
-        state["step"] += 1
-        state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        root_correction = (1 - beta2 ** state["step"].item()) ** 0.5
-        denominator = (state["exp_avg_sq"].sqrt() / root_correction).add_(group["eps"])
-        parameter.addcdiv_(gradient, denominator, value=-group["lr"])
+    def _update(self, parameters: Sequence[nn.Parameter], group: Mapping[str, Any]) -> None:
+        """Update some parameters together, a kernel for all where there is one.
+
+        One after another they cost a small network on a GPU more than its passes do.
+        """
+        beta2 = group["betas"][1]
+        weights, gradients, squares, corrections = [], [], [], []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            state["step"] += 1
+            weights.append(local(parameter))
+            gradients.append(local(parameter.grad))  # type: ignore[arg-type]  # all have one
+            squares.append(local(state["exp_avg_sq"]))
+            corrections.append((1 - beta2 ** state["step"].item()) ** 0.5)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+        denominators = torch._foreach_sqrt(squares)
+        torch._foreach_div_(denominators, corrections)
+        torch._foreach_add_(denominators, group["eps"])
+        torch._foreach_addcdiv_(weights, gradients, denominators, value=-group["lr"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore a state, also one of torch.optim.Adam, whose first moment is not needed."""
@@ -55,3 +71,15 @@ class AdamWithoutMomentum(Optimizer):
             for index, fields in state_dict["state"].items()
         }
         super().load_state_dict({**state_dict, "state": state})
+
+
+def _parts(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
+    """Split parameters into runs of at least PART elements, which bounds what an update holds."""
+    part: list[nn.Parameter] = []
+    for parameter in parameters:
+        part.append(parameter)
+        if sum(one.numel() for one in part) >= PART:
+            yield part
+            part = []
+    if part:
+        yield part

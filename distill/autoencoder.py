@@ -150,13 +150,15 @@ def train_autoencoder(
             if progress.due(step):
                 losses = {"loss": reconstruction.item(), "prior": prior.item()}
                 progress.report(step, {**losses, "psnr": psnr(x, y.detach())})
-            stopping = stop.asked and not progress.final
+            stopping = stop.asked
             if stopping or progress.save_due():
                 state.save(step, spent=progress.spent)
                 pairs = [list(to_pictures(x[:10])), list(to_pictures(y[:10].detach()))]
                 save_grid(out / f"reconstructions-{step:06d}.png", pairs)
             if stopping:
-                raise Stopped(step, progress.last, out)
+                break
+        if stop.asked:  # in the last step too: what follows may last hours
+            raise Stopped(progress.step, progress.last, out)
     return _finish(model.eval(), data, keep, device)
 
 

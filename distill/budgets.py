@@ -77,6 +77,7 @@ BUDGETS = {
             guidance=strategy("lsg", 1.5),
             iterations=UNBOUND,
             batch=256,
+            init_timestep=800,
             seconds=80,
             checkpoint_every=200,
         ),

@@ -114,7 +114,7 @@ def _export(out: Path, kappa: float) -> None:
             quality |= {f"{part}_{key}": value for key, value in measured.items()}
     write_bytes(folder.path / HELD_OUT, ("\n".join(read_prompts()) + "\n").encode())
     folder = write_card(folder.path, replace(folder.card, quality=quality))
-    if not folder.has(ONNX):
+    if not (folder.has(ONNX) and folder.card.onnx_shares):  # which an export lists at its end
         try:
             from export.options import ExportOptions
             from export.run import export_model
@@ -133,7 +133,8 @@ def _ship(out: Path, kappas: Sequence[float]) -> None:
     models = [ModelFolder.open(_folder(out, kappa) / "model") for kappa in kappas]
     names = [_name(kappa, kappas) for kappa in kappas]
     with atomic_folder(out / "models") as new:
-        shutil.copytree(models[0].path, new / names[0])
+        # Without what a killed export left.
+        shutil.copytree(models[0].path, new / names[0], ignore=shutil.ignore_patterns(".*"))
         whole = write_card(new / names[0], replace(models[0].card, name=names[0]))
         for name, model in zip(names[1:], models[1:], strict=True):
             named = replace(model, card=replace(model.card, name=name))
@@ -149,8 +150,9 @@ def _forget_others(out: Path, shipped: str) -> None:
     """Forget that models were shipped with another student first: they will be replaced."""
     told = _told(out)
     left = {key: it for key, it in told.items() if key == shipped or not key.startswith("models, ")}
-    if left != told:
+    if left != told and current().writes:
         write_json(out / PROGRESS, left)
+    current().wait()
 
 
 def _told(out: Path) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Progress:
         self._name, self._first, self._last, self._every = name, first, last, log_every
         self._seconds, self._began, self.spent = 0.0, time.monotonic(), 0.0
         self._together = Processes()
-        self._saved, self._step, self.final = time.monotonic(), first, False
+        self._saved, self.step, self.final = time.monotonic(), first, False
 
     def within(
         self, seconds: float, *, spent: float, together: Processes | None = None
@@ -76,11 +76,11 @@ class Progress:
         ):
             over = self._first >= self._last or 0 < self._seconds <= self.spent
             while not (over or self.final):
-                self._step += 1
+                self.step += 1
                 self._look_at_the_clock()
                 late = 0 < self._seconds <= self.spent
-                self.final = late or self._step == self._last
-                yield self._step
+                self.final = late or self.step == self._last
+                yield self.step
                 self._bar.total = self.last * each
                 self._bar.update(each)
 
@@ -94,11 +94,11 @@ class Progress:
     def last(self) -> int:
         """The last step, as far as is known: where time is the bound, from the pace so far."""
         if self.final:
-            return self._step
-        taken = self._step - 1
+            return self.step
+        taken = self.step - 1
         if not self._seconds or taken <= 0:
             return self._last
-        return min(self._last, max(self._step, int(taken * self._seconds / self.spent)))
+        return min(self._last, max(self.step, int(taken * self._seconds / self.spent)))
 
     def due(self, step: int) -> bool:
         """Whether `report` shows this step: every `log_every` steps and at the end."""

@@ -22,9 +22,12 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """Shard a whole tensor as `other` is."""
+    """Lay a whole tensor out in memory, or shard it, as `other` is.
+
+    Fused optimizers go through a weight and its moments side by side, whatever their strides say.
+    """
     if not isinstance(other, DTensor):
-        return tensor
+        return torch.empty_like(other, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
     return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
 
 

@@ -188,8 +188,10 @@ def distil(
                 state.save(step, spent=progress.spent)
                 progress.log(step, watch.measure(work.student, work.psi, work.phi))
                 run.on_checkpoint(step, work.student)
-            if stopping and not progress.final:
-                raise Stopped(step, progress.last, run.folder)
+            if stopping:
+                break
+        if processes.any(stop.asked):  # in the last step too: what follows may last hours
+            raise Stopped(progress.step, progress.last, run.folder)
     return whole_unet(work.student.unet)
 
 

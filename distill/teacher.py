@@ -194,9 +194,11 @@ def train_teacher(
                 ema.update(average, network, beta=beta)
             if progress.due(step):
                 progress.report(step, {"loss": loss.item(), "eps": error.mean().item()})
-            stopping = processes.any(stop.asked) and not progress.final
+            stopping = processes.any(stop.asked)
             if processes.writes and (stopping or progress.save_due()):
                 state.save(step, spent=progress.spent)
             if stopping:
-                raise Stopped(step, progress.last, out)
+                break
+        if processes.any(stop.asked):  # in the last step too: what follows may last hours
+            raise Stopped(progress.step, progress.last, out)
     return averages[0], averages[1]

@@ -96,3 +96,12 @@ def test_a_checkpoint_goes_on_bit_for_bit(tmp_path: Path, before: type) -> None:
     train(resumed, fresh, range(11, 21))
     for a, b in zip(unbroken.weights, resumed.weights, strict=True):
         assert same_bits(a, b)
+
+
+def test_an_update_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parted = Weights(), Weights()
+    train(whole, ours(whole), range(1, 4))
+    monkeypatch.setattr("distill.adam.PART", 8)  # one ends in each of the larger weights
+    train(parted, ours(parted), range(1, 4))
+    for a, b in zip(whole.weights, parted.weights, strict=True):
+        assert same_bits(a, b)

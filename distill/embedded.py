@@ -29,12 +29,11 @@ import torch
 from distill.budgets import Budget
 from distill.emoji_teacher import QUALITY, train_emoji_teacher
 from distill.guidance import strategy
-from distill.held_out import read_prompts
 from distill.processes import current
 from distill.student import distil_folder
 from sidestep.errors import BackendUnavailable
-from sidestep.files import atomic_folder, write_bytes, write_json
-from sidestep.model_folder import HELD_OUT, ONNX, ModelFolder, write_card
+from sidestep.files import atomic_folder, write_json
+from sidestep.model_folder import ONNX, ModelFolder, write_card
 
 PROGRESS = "progress.json"
 
@@ -112,7 +111,6 @@ def _export(out: Path, kappa: float) -> None:
         if (told := out / part / QUALITY).is_file():
             measured = json.loads(told.read_text(encoding="utf-8"))
             quality |= {f"{part}_{key}": value for key, value in measured.items()}
-    write_bytes(folder.path / HELD_OUT, ("\n".join(read_prompts()) + "\n").encode())
     folder = write_card(folder.path, replace(folder.card, quality=quality))
     if not (folder.has(ONNX) and folder.card.onnx_shares):  # which an export lists at its end
         try:

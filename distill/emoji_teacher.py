@@ -49,7 +49,7 @@ from distill.folders import (
     save_network,
     write_teacher,
 )
-from distill.held_out import held_out
+from distill.held_out import held_out, read_prompts
 from distill.interrupts import stop_requests
 from distill.processes import Processes, current, training_device
 from distill.teacher import (
@@ -134,7 +134,8 @@ def train_emoji_teacher(
     if processes.writes:
         vae = read_autoencoder(out / ("lighter" if options.lighter else "autoencoder"))
         networks = (text.cpu(), unet.cpu(), vae)
-        write_teacher(out / "model", Teacher(*networks, out / "tokenizer", SCHEDULE))
+        unseen = read_prompts() if is_bundle(data) else ()
+        write_teacher(out / "model", Teacher(*networks, out / "tokenizer", SCHEDULE, unseen))
         size_px = captioned.latents.shape[-1] * 2 ** (len(vae.config.block_out_channels) - 1)
         told = _training(options, captioned, out, size_px=size_px)
         write_json(out / "model" / TRAINING, told)

@@ -27,7 +27,7 @@ from distill.architecture_check import check_architecture, part, read_schedule
 from sidestep.engines.torch_module import quiet
 from sidestep.errors import InvalidModel
 from sidestep.files import atomic_folder, sha256, write_json
-from sidestep.model_folder import CARD, ModelCard, ModelFolder, write_card
+from sidestep.model_folder import CARD, HELD_OUT, ModelCard, ModelFolder, write_card
 from sidestep.schedule import NoiseSchedule
 
 TRAINING = "training.json"  # how a teacher of ours was made; copied into its students' cards
@@ -35,13 +35,17 @@ TRAINING = "training.json"  # how a teacher of ours was made; copied into its st
 
 @dataclass(frozen=True)
 class Teacher:
-    """A Stable-Diffusion-shaped model: networks, tokenizer's folder, scheduler's config."""
+    """A Stable-Diffusion-shaped model: networks, tokenizer's folder, scheduler's config.
+
+    held_out: prompts that its training never saw, which its students' must not see either
+    """
 
     text_encoder: CLIPTextModel
     unet: UNet2DConditionModel
     vae: AutoencoderKL
     tokenizer: Path
     schedule: Mapping[str, Any]
+    held_out: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -73,7 +77,14 @@ def load_teacher(path: Path) -> Teacher:
         vae=read_network(AutoencoderKL, path / "vae"),
         tokenizer=path / "tokenizer",
         schedule=read_schedule(path),
+        held_out=read_held_out(path),
     )
+
+
+def read_held_out(path: Path) -> tuple[str, ...]:
+    """Read the prompts that the teacher in `path` never saw; none where it does not tell."""
+    told = path / HELD_OUT
+    return tuple(told.read_text(encoding="utf-8").splitlines()) if told.is_file() else ()
 
 
 def teacher_hash(path: Path) -> str:
@@ -197,6 +208,8 @@ def _write_shared(out: Path, teacher: Teacher) -> None:
     _save(teacher.text_encoder, out / "text_encoder")
     _save(teacher.vae, out / "vae")
     shutil.copytree(teacher.tokenizer, out / "tokenizer", dirs_exist_ok=True)
+    if teacher.held_out:
+        (out / HELD_OUT).write_text("\n".join(teacher.held_out) + "\n", encoding="utf-8")
 
 
 def _save(network: Any, path: Path) -> None:

@@ -18,7 +18,9 @@ from tqdm import tqdm
 from distill import emoji_data
 from distill.autoencoder import encode_all
 from distill.draws import generator
+from distill.emoji_sources import caption
 from distill.folders import weights_hash
+from distill.held_out import read_prompts
 from distill.mapped import map_tensor
 from distill.processes import current
 from sidestep.errors import InvalidTraining
@@ -110,6 +112,7 @@ def _hash(latents: Tensor) -> str:
 class Pictures:
     """The pictures of a folder: files, or the arrays of an emoji data set, which is small.
 
+    Of the latter those whose names are held out are left out, as everywhere in training.
     key: the name of these pictures at this size, 16 hexadecimal digits
     """
 
@@ -122,7 +125,11 @@ class Pictures:
         self._arrays = np.zeros((0, *size, 3), np.uint8)
         if not self._files and list(folder.glob("*.safetensors")):
             sets = emoji_data.load(folder, size_px=size[0])
-            self._arrays = np.concatenate([part.pictures for part in sets])
+            held = set(read_prompts())
+            seen = [[caption(name) not in held for name in part.names] for part in sets]
+            self._arrays = np.concatenate(
+                [part.pictures[rows] for part, rows in zip(sets, seen, strict=True)]
+            )
         if not len(self):
             raise InvalidTraining(
                 f"--real-images {folder} holds no pictures ({', '.join(SUFFIXES)})"

@@ -11,7 +11,10 @@ from sidestep.errors import BackendUnavailable, InvalidRequest
 
 @click.command()
 @click.option(
-    "--teacher", type=click.Path(path_type=Path), required=True, help="A teacher of emoji."
+    "--teacher",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A teacher of emoji; prompts in its held-out.txt are judged apart, as it never saw them.",
 )
 @click.option(
     "--prompts",
@@ -64,6 +67,7 @@ def command(
         from bench.quality.evaluate import EvaluateOptions
         from distill.measure import known_guidance
         from distill.prompts import read_prompts
+        from sidestep.model_folder import HELD_OUT
     except ImportError as error:
         raise BackendUnavailable(error.name or "torch", "eval") from error
     names = [name for name in cases.split(",") if name] or ablation.names(real_images)
@@ -81,7 +85,14 @@ def command(
         real_images=real_images,
     )
     guidance = known_guidance(teacher)
-    options = EvaluateOptions(images=images, engine="pytorch", start=True, guidance=guidance)
+    held_out = teacher / HELD_OUT
+    options = EvaluateOptions(
+        images=images,
+        engine="pytorch",
+        start=True,
+        guidance=guidance,
+        held_out=held_out if held_out.is_file() else None,
+    )
     qualities = ablation.judge(models, runs / "pictures", options)
     timed = {name: model for name, model in models.items() if name in ablation.timed(names)}
     report = ablation.report(qualities, ablation.engine_ms(timed))

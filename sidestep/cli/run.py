@@ -178,11 +178,12 @@ def _options(given: dict[str, Any]) -> RunOptions:
     if given["coco"]:
         check_prepared(given["coco"])
     decoder = DecoderOptions(steps=given["decoder_steps"]) if given["small_decoder"] else None
+    teacher = teacher_folder(given["teacher"]) if given["teacher"] else _embedded_teacher()
     options = RunOptions(
         preset=preset,
         distil=recipe,
-        teacher=teacher_folder(given["teacher"]) if given["teacher"] else _embedded_teacher(),
-        prompts=_prompts(given),
+        teacher=teacher,
+        prompts=_prompts(given, teacher),
         out=given["out"] or Path("runs") / preset,
         to=tuple(given["to"].split(",")),
         precision=given["engine_precision"],
@@ -207,8 +208,11 @@ def _embedded_teacher() -> Path:
     return folder
 
 
-def _prompts(given: dict[str, Any]) -> tuple[str, ...]:
-    """Read the prompts; those of emoji are the captions of the judge's real pictures."""
+def _prompts(given: dict[str, Any], teacher: Path) -> tuple[str, ...]:
+    """Read the prompts; those of emoji are the captions of the judge's real pictures.
+
+    Without those that the teacher never saw, so that evaluations can ask for them.
+    """
     if given["prompts"]:
         from distill.prompts import read_prompts
 
@@ -224,11 +228,14 @@ def _prompts(given: dict[str, Any]) -> tuple[str, ...]:
         )
     try:
         from bench.quality.judge import Reference
+        from distill.folders import read_held_out
     except ImportError as error:
         raise BackendUnavailable(error.name or "open_clip", "eval") from error
     real = Reference.load()
-    named = {f"{name}, {style}" for name, style in zip(real.names, real.styles, strict=True)}
-    return tuple(sorted({*real.names, *named}))
+    unseen = set(read_held_out(teacher))
+    told = zip(real.names, real.styles, strict=True)
+    seen = [(name, style) for name, style in told if name not in unseen]
+    return tuple(sorted({text for name, style in seen for text in (name, f"{name}, {style}")}))
 
 
 def _gpus(device: str) -> int:

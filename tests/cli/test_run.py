@@ -22,7 +22,7 @@ from sidestep.errors import (
     InvalidTraining,
     StageFailed,
 )
-from sidestep.model_folder import ModelFolder
+from sidestep.model_folder import HELD_OUT, ModelFolder
 
 README = "---\nlicense: creativeml-openrail-m\n---\n# a teacher\n"
 
@@ -155,6 +155,17 @@ def test_what_cannot_be_is_refused_before_anything_starts(
     assert isinstance(refused.exception, kind)
     assert told in str(refused.exception)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_student_of_emoji_sees_no_prompt_that_its_teacher_did_not(tmp_path: Path) -> None:
+    from sidestep.cli.run import _prompts
+
+    given = dict.fromkeys(("prompts", "exclude", "prompts_column"))
+    known = set(_prompts(given, tmp_path))
+    (tmp_path / HELD_OUT).write_text("pizza\nred heart\n")
+    dropped = known - set(_prompts(given, tmp_path))
+    assert {text.split(", ")[0] for text in dropped} == {"pizza", "red heart"}
+    assert len(dropped) > 4  # with each style
 
 
 def test_a_preset_of_foreign_weights_needs_a_teacher_and_prompts() -> None:

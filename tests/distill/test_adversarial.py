@@ -13,15 +13,18 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
+from safetensors.numpy import save_file
 from torch import Tensor
 
 from distill.adversarial import adversarial_losses, discriminator_losses
+from distill.emoji_data import _identity
+from distill.emoji_sources import SOURCES
 from distill.folders import Teacher, write_teacher
 from distill.guidance import strategy
 from distill.losses import NoisyBatch, generator_losses
 from distill.options import DistillOptions
 from distill.precision import PRECISIONS
-from distill.real_pictures import batch_of, encode_real
+from distill.real_pictures import Pictures, batch_of, encode_real
 from distill.sid_lsg import Distillation, Run, distil
 from distill.student import distil_folder
 from distill.texts import EncodedTexts
@@ -275,3 +278,14 @@ def test_without_real_pictures_nothing_changes(
     distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path))
     told = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])
     assert "discriminator" not in told
+
+
+def test_real_pictures_of_held_out_names_are_left_out(tmp_path: Path) -> None:
+    """`closed book` is held out."""
+    rows = np.stack([np.full((16, 16, 3), value, np.uint8) for value in (10, 20)])
+    for source in SOURCES:
+        metadata = {"names": '["red-apple", "closed-book"]', "package": _identity(source)}
+        save_file({"pictures": rows}, tmp_path / f"{source.style}-16.safetensors", metadata)
+    pictures = Pictures(tmp_path, (16, 16))
+    assert len(pictures) == len(SOURCES)
+    assert (pictures.read(slice(None)) == 10).all()

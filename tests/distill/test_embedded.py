@@ -23,6 +23,7 @@ from distill.emoji_pictures import Amounts
 from distill.emoji_teacher import EmojiTeacherOptions
 from distill.folders import load_teacher
 from distill.guidance import strategy
+from distill.held_out import read_prompts
 from distill.options import DistillOptions
 from distill.processes import Processes
 from distill.progress import Progress
@@ -80,7 +81,9 @@ def test_from_a_bundle_to_students_that_draw(bundle: Path, tmp_path: Path) -> No
     assert folder.card.recipe["images_seen"] == 4
     assert folder.card.quality["lighter_pictures"] == 2  # the held-out crying cat, twice
     assert (out / "prompts.txt").read_text().count("crying cat") == 0
-    assert load_teacher(out / "model").image_size == (16, 16)
+    teacher = load_teacher(out / "model")
+    assert teacher.image_size == (16, 16)
+    assert teacher.held_out == read_prompts() == load_teacher(folder.path).held_out
     phase = folder.card.recipe["teacher"]["teacher"][0]
     assert (phase["steps"], phase["pictures"]) == (3, sum(phase["groups"]))
 

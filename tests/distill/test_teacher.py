@@ -1,4 +1,4 @@
-"""The teacher's training loop, on the CPU and as large as it must be to have every kind of layer."""
+"""The teacher's training loop on the CPU, as large as it must be to have every kind of layer."""
 
 from __future__ import annotations
 

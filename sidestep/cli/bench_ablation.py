@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sidestep.cli.options import writable_file
 from sidestep.errors import BackendUnavailable, InvalidRequest
 
 
@@ -44,6 +45,7 @@ from sidestep.errors import BackendUnavailable, InvalidRequest
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    callback=writable_file,
     help="Write the report here, as JSON, and a grid of pictures beside it.",
 )
 def command(
@@ -96,7 +98,7 @@ def command(
     qualities = ablation.judge(models, runs / "pictures", options)
     timed = {name: model for name, model in models.items() if name in ablation.timed(names)}
     report = ablation.report(qualities, ablation.engine_ms(timed))
+    click.echo(report_text(report))  # first: it costs nothing, and writing may fail
     if out:
-        ablation.save_pictures(models, out.with_name(f"{out.stem}-samples.png"))
         report.write(out)
-    click.echo(report_text(report))
+        ablation.save_pictures(models, out.with_name(f"{out.stem}-samples.png"))

@@ -11,7 +11,7 @@ import click
 from distill.options import DistillOptions
 from distill.presets import PRESETS
 from distill.settings import declared
-from sidestep.cli.options import settings_of
+from sidestep.cli.options import REPORT_OUT, settings_of
 from sidestep.errors import BackendUnavailable, BenchmarkFailed
 
 PASSES = 8  # of a device in each update, where a preset has many more
@@ -50,7 +50,7 @@ SETTINGS = ("batch", "per_device_batch", "ema_half_life", "precision", "recomput
     is_flag=True,
     help="Also in the authors' way, whole and with one of its costs mended at a time.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write the report here, as JSON.")
+@REPORT_OUT
 def command(
     preset: str,
     teacher: Path | None,
@@ -90,8 +90,8 @@ def command(
         threads=threads,
     )
     report = measure(task, compare=against_authors, rounds=rounds).report()
+    click.echo(report_text(report))  # first: it costs nothing, and writing may fail
     if out:
         report.write(out)
-    click.echo(report_text(report))
     if report.failed:
         raise BenchmarkFailed(report.failed)

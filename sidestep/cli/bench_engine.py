@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from sidestep.cli.options import DECODER
+from sidestep.cli.options import DECODER, GATE, REPORT_OUT
 from sidestep.engines.load import ENGINES
 from sidestep.errors import BenchmarkFailed, InvalidRequest
 
@@ -54,18 +54,12 @@ PEERS = ("diffusers", "torch-compile", "optimum")
     show_default=True,
     help="Time for those calls; it wins.",
 )
-@click.option(
-    "--gate",
-    "gates",
-    multiple=True,
-    metavar="NAME>=NUMBER",
-    help="A figure of the model's card that must hold, else the speeds are marked invalid.",
-)
+@GATE
 @click.option(
     "--peak/--no-peak", default=True, help="Measure the machine's peak and count operations."
 )
 @click.option("--note", "notes", multiple=True, help="What a reader of the report should know.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the report here, as JSON.")
+@REPORT_OUT
 def command(
     model: Path | None,
     engines: tuple[str, ...],
@@ -111,9 +105,9 @@ def command(
         tell=partial(click.echo, err=True),
     )
     report = measure(ModelFolder.open(model).with_decoder(decoder), entries, plan)
+    click.echo(report_text(report))  # first: it costs nothing, and writing may fail
     if out:
         report.write(out)
-    click.echo(report_text(report))
     if report.failed:
         raise BenchmarkFailed(report.failed)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.arrivals import poisson
+from bench.gpu_watch import GpuWatch
 from bench.http_client import HttpCaller, Target, allow_connections
 from bench.http_faults import failure
 from bench.http_rows import row_of
@@ -53,25 +54,9 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
     begun = machine()  # its load before ours
     allow_connections()
     caller = HttpCaller(target, bodies(plan), plan.headers, plan.timeout_s)
-    measured, found = _Measured(target, plan.promise), Sweep(())
-    try:
-        warm = await closed_loop(caller.ask, callers=2, seconds=plan.warm_s)
-        measured.look_at(warm)
-        if measured.failed is None and plan.callers:
-            plan.tell(f"closed loop of {plan.callers}")
-            run = await closed_loop(caller.ask, callers=plan.callers, seconds=plan.seconds)
-            measured.add("closed", run, callers=plan.callers)
-        if measured.failed is None and plan.rate is not None:
-            count = plan.promise.least_requests(plan.rate, plan.seconds)
-            run = await open_loop(caller.ask, poisson(plan.rate, count))
-            found = Sweep((Trial(plan.rate, run, plan.promise.kept_by(run)),))
-            measured.add("open", run, per_second=plan.rate)
-        elif measured.failed is None:
-            found = await _search(caller, plan, measured)
-    finally:
-        await caller.close()
-    if not measured.rows:
-        measured.add("closed", warm, callers=2, purpose="warm-up")
+    measured = _Measured(target, plan.promise)
+    with GpuWatch() as watch:
+        found = await _load(caller, plan, measured)
     return Report(
         kind="http",
         rows=measured.rows,
@@ -79,7 +64,7 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
         settings={"path": target.path, "body": plan.body, **_settings(plan)},
         figures=_figures(found, plan),
         failed=measured.failed,
-        machine=begun,
+        machine={**begun, "gpus": watch.beside(begun["gpus"])},
         **told,
     )
 
@@ -101,6 +86,30 @@ class _Measured:
     def look_at(self, run: Run) -> None:
         self.failed = self.failed or failure(run, self.target.authority, answered=self.answered)
         self.answered |= any(outcome.answer.status for outcome in run.outcomes)
+
+
+async def _load(caller: HttpCaller, plan: Plan, measured: _Measured) -> Sweep:
+    """Warm up, then run the loops that were asked for until one fails; return what was found."""
+    found = Sweep(())
+    try:
+        warm = await closed_loop(caller.ask, callers=2, seconds=plan.warm_s)
+        measured.look_at(warm)
+        if measured.failed is None and plan.callers:
+            plan.tell(f"closed loop of {plan.callers}")
+            run = await closed_loop(caller.ask, callers=plan.callers, seconds=plan.seconds)
+            measured.add("closed", run, callers=plan.callers)
+        if measured.failed is None and plan.rate is not None:
+            count = plan.promise.least_requests(plan.rate, plan.seconds)
+            run = await open_loop(caller.ask, poisson(plan.rate, count))
+            found = Sweep((Trial(plan.rate, run, plan.promise.kept_by(run)),))
+            measured.add("open", run, per_second=plan.rate)
+        elif measured.failed is None:
+            found = await _search(caller, plan, measured)
+    finally:
+        await caller.close()
+    if not measured.rows:
+        measured.add("closed", warm, callers=2, purpose="warm-up")
+    return found
 
 
 async def _search(caller: HttpCaller, plan: Plan, measured: _Measured) -> Sweep:

@@ -28,6 +28,7 @@ from sidestep.requests import MAX_PROMPT, SEEDS
 CAPTIONS, SERIES = "captions.txt", "series.json"
 MOST = 1_000_000  # pictures of a series
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_NUMBERED = re.compile(r"\d{6,}\.png")
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def draw_series(generator: Generator, series: Series, out: Path, *, batch: int =
     """Draw what `out` does not hold yet and return how many pictures this process drew.
 
     Which pictures share a batch depends on their numbers alone: so neither a stop nor the number
-    of processes changes a bit. Raises InvalidRequest if `out` holds another series.
+    of processes changes a bit. Raises InvalidRequest if `out` holds another series, or pictures
+    that no series tells of.
     """
     _claim(generator, series, out, batch)
     rank, count = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -144,6 +146,11 @@ def picture_path(out: Path, index: int) -> Path:
     return out / f"{index:06d}.png"
 
 
+def has_numbered_pictures(folder: Path) -> bool:
+    """Tell whether a folder, which need not exist, has pictures that are named as a series' are."""
+    return folder.is_dir() and any(_NUMBERED.fullmatch(file.name) for file in folder.iterdir())
+
+
 def use_own_gpu() -> None:
     """Show this process of torchrun its own GPU alone; call it before an engine is loaded."""
     local = os.environ.get("LOCAL_RANK")
@@ -168,6 +175,8 @@ def _claim(generator: Generator, series: Series, out: Path, batch: int) -> None:
         "batch": batch,
     }
     path = out / SERIES
+    # Looked at first: what another process of this series draws comes after its series.json.
+    has_pictures = has_numbered_pictures(out)
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
@@ -178,5 +187,10 @@ def _claim(generator: Generator, series: Series, out: Path, batch: int) -> None:
                 f"{out} holds another series, with other {', '.join(changed)}; choose another --out"
             )
         return
+    if has_pictures:
+        raise InvalidRequest(
+            f"{out} has numbered pictures and no {SERIES} that tells whose they are; choose "
+            "another --out, or move them"
+        )
     write_bytes(out / CAPTIONS, ("\n".join(series.prompts) + "\n").encode())
     write_bytes(path, (json.dumps(asked, indent=2) + "\n").encode())

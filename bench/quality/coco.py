@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from sidestep.errors import InvalidData
 from sidestep.files import atomic_path, sha256, write_bytes, write_json
+from sidestep.series import has_numbered_pictures
 
 SIZE_PX = 256
 CAPTIONS = 30_000
@@ -34,7 +35,7 @@ def prepare(captions: Path, images: Path, out: Path, *, count: int = CAPTIONS) -
 
     captions: `captions_val2014.json`; images: the folder `val2014`. What is there is kept, so that
     the same command goes on. Raises InvalidData for a missing or damaged file, for captions of
-    other pictures, or for an `out` that was begun with other captions.
+    other pictures, or for an `out` that was begun with other captions or holds other pictures.
     """
     files, texts = read_captions(captions)
     if absent := [name for name in files.values() if not (images / name).is_file()]:
@@ -106,7 +107,13 @@ def crop(image: Image.Image, size_px: int = SIZE_PX) -> Image.Image:
 
 def _claim(out: Path, source: dict[str, Any]) -> None:
     """Write down whose pictures will be numbered in `out`, or compare with what is told there."""
-    for file in filter(Path.is_file, (out / BEGUN, out / PREPARED)):
+    told = [file for file in (out / BEGUN, out / PREPARED) if file.is_file()]
+    if not told and has_numbered_pictures(out / PICTURES):
+        raise InvalidData(
+            f"{out / PICTURES} has numbered pictures and {out} no {BEGUN} that tells whose they "
+            "are; choose another --out, or move them"
+        )
+    for file in told:
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

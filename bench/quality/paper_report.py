@@ -14,6 +14,7 @@ from bench.quality.made import how_made
 from bench.quality.paper import PaperScores, Reads, Sees, check_prepared, score
 from bench.quality.picture_files import list_pictures
 from bench.quality.published import TABLE_3, Row, tables_1_and_2
+from sidestep.errors import InvalidData
 from sidestep.files import write_bytes, write_json
 from sidestep.generator import Generator
 from sidestep.model_folder import ModelFolder
@@ -52,14 +53,16 @@ def evaluate_coco(
     """Draw what is not drawn yet, score it, write OUT/paper.json and paper.md; return the latter.
 
     extractors: opened in the process that scores, the first of torchrun's; others return None.
-    Raises InvalidData for a folder that is not prepared, before anything is drawn.
+    Raises InvalidData for a folder that is not prepared, or where `out` is `coco`, before anything
+    is drawn.
     """
     captions = check_prepared(options.coco)
+    _check_apart(options)
     series = Series.of(captions, range(len(captions)))
     opened = extractors() if is_first_process() else None
     folder = ModelFolder.open(options.model)
     generator = Generator.load(folder.path, engine=options.engine)
-    pictures = options.out / "pictures"
+    pictures = options.out / PICTURES
     if options.apart:
         spec = generator.engine.spec
         drawn = hashlib.sha256(f"{spec.weights} {spec.name} {series.hash()}".encode())
@@ -83,6 +86,16 @@ def evaluate_coco(
     text = _markdown(options, folder, scores)
     write_bytes(options.out / "paper.md", text.encode())
     return text
+
+
+def _check_apart(options: CocoOptions) -> None:
+    """Raise InvalidData where what is drawn would lie among the real pictures."""
+    drawn, real = (folder / PICTURES for folder in (options.out, options.coco))
+    if drawn.resolve() == real.resolve():
+        raise InvalidData(
+            f"--out {options.out} is the folder of --coco, whose pictures are the real ones; "
+            "choose another --out"
+        )
 
 
 def _markdown(options: CocoOptions, folder: ModelFolder, scores: PaperScores) -> str:

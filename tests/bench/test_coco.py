@@ -104,6 +104,16 @@ def test_pictures_of_other_captions_are_not_mixed_in(own: Path, tmp_path: Path) 
     assert len(check_prepared(prepared(own, out, count=5))) == 5
 
 
+def test_pictures_of_unknown_origin_are_not_taken_for_crops(own: Path, tmp_path: Path) -> None:
+    """Such as those that `evaluate-coco` drew into the same folder."""
+    drawn = tmp_path / "out" / "pictures" / "000000.png"
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(b"drawn")
+    with pytest.raises(InvalidData, match=r"no begun\.json .*choose another --out, or move"):
+        prepared(own, tmp_path / "out")
+    assert [file.name for file in (tmp_path / "out").rglob("*.*")] == ["000000.png"]
+
+
 def test_captions_come_in_their_own_order(coco: Path) -> None:
     files, texts = read_captions(coco / "captions_val2014.json")
     assert texts[100] == ["No 0 is 0", "No 0 is 1"]

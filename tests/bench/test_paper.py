@@ -143,6 +143,22 @@ def test_coco_is_drawn_scored_and_set_beside_the_paper(
         assert len(list((tmp_path / "out").glob("pictures*"))) == number
 
 
+def test_the_real_pictures_are_not_taken_for_drawn_ones(
+    built_model: Path, real: Path, tmp_path: Path
+) -> None:
+    (real.parent / "captions.txt").write_text("red apple\n" * 12)
+    (real.parent / "prepared.json").write_text("{}")
+
+    def refuse() -> tuple[Seeing, Seeing]:
+        raise AssertionError("opened")
+
+    (tmp_path / "linked").symlink_to(real.parent)
+    for out in (real.parent, tmp_path / "linked"):
+        with pytest.raises(InvalidData, match="is the folder of --coco"):
+            evaluate_coco(CocoOptions(built_model, real.parent, out, "onnx"), refuse)
+    assert not (real / "series.json").exists()
+
+
 def test_other_processes_draw_and_do_not_score(
     built_model: Path, real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

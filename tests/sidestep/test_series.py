@@ -105,6 +105,21 @@ def test_another_series_is_not_mixed_in(generator: Generator, tmp_path: Path) ->
         draw_series(generator, Series.of(PROMPTS, range(5)), tmp_path, batch=2)
 
 
+@pytest.mark.parametrize("name", ["000000.png", "000003.png", "000009.png", "1000000.png"])
+def test_pictures_of_unknown_origin_are_not_taken_for_ours(
+    name: str, generator: Generator, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"of someone else")
+    with pytest.raises(InvalidRequest, match=r"no series\.json .*choose another --out, or move"):
+        draw_series(generator, Series.of(PROMPTS, range(5)), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]  # nothing is claimed or drawn
+
+
+def test_other_files_are_no_hindrance(generator: Generator, tmp_path: Path) -> None:
+    (tmp_path / "apple-0.png").write_bytes(b"of sidestep generate, without a series")
+    assert draw_series(generator, Series.of(PROMPTS, range(5)), tmp_path) == 5
+
+
 def test_two_processes_draw_what_one_draws(built_model: Path, tmp_path: Path) -> None:
     """With torchrun itself, on the CPU."""
     file = tmp_path / "prompts.txt"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import SafetensorError
 
 from sidestep.errors import BackendUnavailable, InvalidData
 from sidestep.files import sha256
@@ -31,6 +32,19 @@ except ImportError as missing:
 
 CLIP_MODEL, CLIP_WEIGHTS = "ViT-g-14", "laion2b_s12b_b42k"  # the paper's
 FEATURES = 2048
+# What torch, safetensors and open_clip raise for an empty file, one that is cut, or another's.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    StopIteration,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 
 Features = NDArray[np.float32]
 
@@ -41,7 +55,7 @@ class Inception:
     def __init__(self, weights: Path | None = None, *, device: str = "cpu") -> None:
         """Read `weights`, or torch-fidelity's own after downloading them once.
 
-        Raises InvalidData for a file that is missing or holds something else.
+        Raises InvalidData for a file that is missing, damaged or holds something else.
         """
         path = weights or _download()
         try:
@@ -49,10 +63,13 @@ class Inception:
             network = FeatureExtractorInceptionV3(
                 "inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=str(path)
             )
-        except (OSError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        except _UNREADABLE as error:
+            mend = (
+                "give the file of" if weights else "delete it, or give with --inception the file of"
+            )
             raise InvalidData(
-                f"{path} does not hold Inception's weights ({str(error).splitlines()[0]}); give "
-                f"the file of {URL_INCEPTION_V3}"
+                f"{path} does not hold Inception's weights ({_told_error(error)}); {mend} "
+                f"{URL_INCEPTION_V3}"
             ) from error
         self._network, self._device = network.to(device), device
         self.identity = f"inception:{_told_file(path)}"
@@ -73,7 +90,8 @@ class OpenClip:
     ) -> None:
         """Open a model by its open_clip name; `weights` is a tag, which is downloaded, or a file.
 
-        Raises InvalidData naming what open_clip knows instead.
+        Raises InvalidData naming what open_clip knows instead, or the weights that could not be
+        downloaded or read.
         """
         if model not in open_clip.list_models():
             near = difflib.get_close_matches(model, open_clip.list_models(), n=3, cutoff=0.3)
@@ -86,12 +104,19 @@ class OpenClip:
                 f"{weights!r} is neither a file nor one of open_clip's weights of {model}: "
                 f"{', '.join(tags) or 'none'}"
             )
+        file = _download_tag(model, weights) if weights in tags else weights
         try:
-            self._network, _, self._prepare = open_clip.create_model_and_transforms(
-                model, pretrained=weights, device=device
+            network, _, self._prepare = open_clip.create_model_and_transforms(
+                model, pretrained=weights
             )
-        except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-            raise InvalidData(f"{weights} is not of {model} ({str(error)[:200]})") from error
+        except _UNREADABLE as error:
+            mend = (
+                "copy them again" if weights not in tags else "delete them, to download them again"
+            )
+            raise InvalidData(
+                f"{file} does not hold weights of {model} ({_told_error(error)}); {mend}"
+            ) from error
+        self._network = network.to(device)
         self._network.eval()
         self._tokenize, self._device = open_clip.get_tokenizer(model), device
         named = weights if weights in tags else _told_file(Path(weights))
@@ -137,9 +162,30 @@ def _told_file(path: Path) -> str:
     return f"{path.name}:{sha256(path)[:16]}"
 
 
+def _told_error(error: BaseException) -> str:
+    """Tell a foreign error's kind, and its first line if it has one."""
+    lines = str(error).splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])[:200]
+
+
 def _numbers(rows: Any) -> Features:
     numbers: Features = rows.float().cpu().numpy()
     return numbers
+
+
+def _download_tag(model: str, tag: str) -> str:
+    """Bring open_clip's own weights to its cache unless they are there; returns their file."""
+    cfg = open_clip.get_pretrained_cfg(model, tag)
+    try:
+        file: str = open_clip.download_pretrained(cfg)
+    except (OSError, RuntimeError) as error:
+        hub = cfg.get("hf_hub", "").rstrip("/")
+        source = f"https://huggingface.co/{hub}" if hub else cfg.get("url")
+        raise InvalidData(
+            f"open_clip's weights {tag!r} of {model} could not be downloaded "
+            f"({_told_error(error)}); bring the file from {source} and name it with --clip-weights"
+        ) from error
+    return file
 
 
 def _download() -> Path:

@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import save_file
 
 from bench.quality import extractors
 from bench.quality.extractors import Inception, OpenClip, hps
@@ -228,16 +229,51 @@ def test_other_weights_in_a_file_of_the_same_name_are_seen_anew(
     assert not np.allclose(first, other)
 
 
-def test_unknown_names_of_open_clip_are_told_with_known_ones(
-    clip_weights: tuple[str, Path], tmp_path: Path
-) -> None:
+def test_unknown_names_of_open_clip_are_told_with_known_ones() -> None:
     with pytest.raises(InvalidData, match=r"no model 'ViT-g-15'; did you mean .*ViT-g-14"):
         OpenClip("ViT-g-15")
     with pytest.raises(InvalidData, match=r"neither a file nor one of .*laion2b_s12b_b42k"):
         OpenClip("ViT-g-14", "laion")
-    (tmp_path / "bad.pt").write_bytes(b"no weights")
-    with pytest.raises(InvalidData, match="is not of tiny-clip"):
-        OpenClip(clip_weights[0], str(tmp_path / "bad.pt"))
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize("kept", [0, 10, 5000])
+def test_damaged_weights_of_open_clip_are_named(
+    name: str, kept: int, clip_weights: tuple[str, Path], tmp_path: Path
+) -> None:
+    """Empty, of a few bytes and cut in the middle."""
+    state = torch.load(clip_weights[1], weights_only=True)
+    file = tmp_path / name
+    torch.save(state, file) if file.suffix == ".pt" else save_file(state, file)
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(InvalidData, match=rf"{name} does not hold .*tiny-clip .*copy them again"):
+        OpenClip(clip_weights[0], str(file))
+
+
+def test_weights_of_another_model_are_named(clip_weights: tuple[str, Path], tmp_path: Path) -> None:
+    for values in ({}, {"a": torch.zeros(1)}, torch.zeros(1)):
+        torch.save(values, tmp_path / "other.pt")
+        with pytest.raises(InvalidData, match=r"other\.pt does not hold weights of tiny-clip"):
+            OpenClip(clip_weights[0], str(tmp_path / "other.pt"))
+
+
+def test_a_tag_that_cannot_be_downloaded_or_read_is_told_with_its_mend(
+    clip_weights: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, weights = clip_weights
+    (tmp_path / "cached.pt").touch()
+    tags = {
+        "gone": {"url": "http://127.0.0.1:1/weights.pt"},  # where nothing listens
+        "cut": {"file": str(tmp_path / "cached.pt")},
+        "whole": {"file": str(weights)},
+    }
+    monkeypatch.setitem(open_clip.pretrained._PRETRAINED, name, tags)
+    monkeypatch.setenv("HOME", str(tmp_path))  # which open_clip's cache is in
+    with pytest.raises(InvalidData, match=r"'gone' of tiny-clip could not be .*--clip-weights"):
+        OpenClip(name, "gone")
+    with pytest.raises(InvalidData, match=r"cached\.pt does not hold .*; delete them"):
+        OpenClip(name, "cut")
+    assert OpenClip(name, "whole").identity == "open_clip:tiny-clip:whole"
 
 
 def test_inception_is_read_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +299,11 @@ def test_other_files_are_not_taken_for_inception(tmp_path: Path) -> None:
         Inception(tmp_path / "other.pth")
     with pytest.raises(InvalidData, match=r"nowhere\.pth"):
         Inception(tmp_path / "nowhere.pth")
+    whole = (tmp_path / "other.pth").read_bytes()
+    for kept in (0, 10, len(whole) // 2):
+        (tmp_path / "cut.pth").write_bytes(whole[:kept])
+        with pytest.raises(InvalidData, match=r"cut\.pth does not hold Inception"):
+            Inception(tmp_path / "cut.pth")
 
 
 class _Harmful:

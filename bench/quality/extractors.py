@@ -135,28 +135,6 @@ class OpenClip:
         return _numbers(self._network.encode_text(tokens, normalize=True))
 
 
-def load_hpsv2() -> Any:
-    """Import hpsv2; raises BackendUnavailable where it is not installed."""
-    try:
-        import hpsv2
-    except ImportError as error:
-        raise BackendUnavailable("hpsv2") from error
-    return hpsv2
-
-
-def hps(files: Sequence[Path], prompts: Sequence[str], *, version: str = "v2.0") -> float:
-    """Mean Human Preference Score of pictures for their prompts, in hundredths, as published.
-
-    Raises BackendUnavailable where hpsv2 is not installed; it downloads its weights itself.
-    """
-    hpsv2 = load_hpsv2()
-    scores = [
-        float(hpsv2.score(str(file), prompt, hps_version=version)[0])
-        for file, prompt in zip(files, prompts, strict=True)
-    ]
-    return 100 * float(np.mean(scores))
-
-
 def _told_file(path: Path) -> str:
     """Name a file and what it holds, since open_clip's weights all have one name."""
     return f"{path.name}:{sha256(path)[:16]}"

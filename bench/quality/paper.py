@@ -6,7 +6,6 @@ features against all of COCO-2014 val, prepared by `bench.quality.coco`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +13,15 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from bench.quality.coco import PICTURES, PREPARED, SIZE_PX, TEXTS
 from bench.quality.frechet import Statistics, frechet_distance
+from bench.quality.kept import kept
 from bench.quality.picture_files import batches, list_pictures
 from bench.quality.precision_recall import precision_recall
 from bench.quality.similarity import clip_score
 from sidestep.errors import InvalidData
-from sidestep.files import atomic_path
 
 Features = NDArray[np.float32]
 
@@ -105,22 +102,10 @@ def score(
 
 
 def features_of(files: Sequence[Path], extractor: Sees, *, batch: int) -> Features:
-    """Return the features [N, D] of pictures of one folder, from a cache beside it if it is fit.
-
-    The cache is bound to the files' names, sizes and times and to the extractor.
-    """
-    folder = files[0].parent
-    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = hashlib.sha256(repr((extractor.identity, stamps)).encode()).hexdigest()[:32]
-    path = folder.parent / f".features-{folder.name}" / f"{key}.safetensors"
-    try:
-        return load_file(path)["features"]
-    except (FileNotFoundError, KeyError, SafetensorError):  # absent or damaged
-        parts = list(_see(files, extractor, batch))
-    features: Features = np.concatenate(parts).astype(np.float32)
-    with atomic_path(path) as temporary:
-        save_file({"features": features}, temporary)
-    return features
+    """Return the features [N, D] of pictures of one folder, which are kept beside it."""
+    return kept(
+        files, extractor.identity, lambda: np.concatenate(list(_see(files, extractor, batch)))
+    )
 
 
 def _see(files: Sequence[Path], extractor: Sees, batch: int) -> Iterator[Features]:

@@ -13,6 +13,7 @@ from bench.quality.coco import PICTURES
 from bench.quality.made import how_made
 from bench.quality.paper import PaperScores, Reads, Sees, check_prepared, score
 from bench.quality.picture_files import list_pictures
+from bench.quality.preference import Prefers, mean_preference
 from bench.quality.published import TABLE_3, Row, tables_1_and_2
 from sidestep.errors import InvalidData
 from sidestep.files import write_bytes, write_json
@@ -20,9 +21,7 @@ from sidestep.generator import Generator
 from sidestep.model_folder import ModelFolder
 from sidestep.series import Series, draw_series, is_first_process, wait_for_series
 
-# What draws nothing and judges: for the distances, for the CLIP score, and a person's stand-in.
-Extractors = tuple[Sees, Reads]
-Preference = Callable[[Sequence[Path], Sequence[str]], float]
+Extractors = tuple[Sees, Reads]  # for the distances, and for the CLIP score
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,12 @@ class CocoOptions:
 def evaluate_coco(
     options: CocoOptions,
     extractors: Callable[[], Extractors],
-    preference: Preference | None = None,
+    preference: Callable[[], Prefers] | None = None,
 ) -> str | None:
     """Draw what is not drawn yet, score it, write OUT/paper.json and paper.md; return the latter.
 
-    extractors: opened in the process that scores, the first of torchrun's; others return None.
+    extractors, preference: opened in the process that scores, the first of torchrun's; others
+    return None. The files are written before the preference, which takes longest, and again after.
     Raises InvalidData for a folder that is not prepared, or where `out` is `coco`, before anything
     is drawn.
     """
@@ -60,6 +60,7 @@ def evaluate_coco(
     _check_apart(options)
     series = Series.of(captions, range(len(captions)))
     opened = extractors() if is_first_process() else None
+    prefers = preference() if preference and opened else None
     folder = ModelFolder.open(options.model)
     generator = Generator.load(folder.path, engine=options.engine)
     pictures = options.out / PICTURES
@@ -72,14 +73,25 @@ def evaluate_coco(
         return None
     wait_for_series(series, pictures)
     scores = score(pictures, captions, options.coco / PICTURES, opened, batch=32)
-    if preference:
-        scores = replace(scores, hps=preference(list_pictures(pictures), captions))
+    text = _write(options, folder, scores, opened)
+    if prefers:
+        scores = replace(scores, hps=mean_preference(prefers, list_pictures(pictures), captions))
+        text = _write(options, folder, scores, (*opened, prefers))
+    return text
+
+
+def _write(
+    options: CocoOptions,
+    folder: ModelFolder,
+    scores: PaperScores,
+    judges: Sequence[Sees | Prefers],
+) -> str:
     values = {
         "format": 1,
         "model": folder.card.name,
         "weights": folder.card.weights,
         "scores": asdict(scores),
-        "extractors": [part.identity for part in opened],
+        "extractors": [judge.identity for judge in judges],
         "made": how_made(options.command),
     }
     write_json(options.out / "paper.json", values)

@@ -74,24 +74,24 @@ def command(
       torchrun --nproc-per-node 8 -m sidestep evaluate-coco MODEL --device cuda
     """
     try:
-        from bench.quality.extractors import Inception, OpenClip, load_hpsv2
-        from bench.quality.extractors import hps as human_preference
+        from bench.quality.extractors import Inception, OpenClip
         from bench.quality.paper_report import CocoOptions, evaluate_coco
+        from bench.quality.preference import HumanPreference, load_hpsv2
         from bench.reports import told_command
         from distill.processes import training_device
     except ImportError as error:
         raise BackendUnavailable(error.name or "open_clip", "eval") from error
     from sidestep.series import use_own_gpu
 
-    if hps:
-        load_hpsv2()  # which is asked last, hours after the first picture
     use_own_gpu()
+    if hps:
+        load_hpsv2()  # so that every process refuses where it is missing
     options = CocoOptions(model, coco, out, engine, batch, beside, told_command())
 
     def extractors() -> tuple[Inception, OpenClip]:
         where = str(training_device(device).type)
         return Inception(inception, device=where), OpenClip(clip_model, clip_weights, device=where)
 
-    table = evaluate_coco(options, extractors, human_preference if hps else None)
+    table = evaluate_coco(options, extractors, HumanPreference if hps else None)
     if table:
         click.echo(table)

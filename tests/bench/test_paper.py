@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +11,18 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 
 from bench.quality import extractors
-from bench.quality.extractors import Inception, OpenClip, hps
+from bench.quality.extractors import Inception, OpenClip
 from bench.quality.judge import Judge
 from bench.quality.paper import features_of, score
 from bench.quality.paper_report import CocoOptions, evaluate_coco
 from bench.quality.picture_files import batches, list_pictures
 from bench.quality.published import TABLE_3, tables_1_and_2
-from sidestep.cli.evaluate_coco import command
-from sidestep.errors import BackendUnavailable, InvalidData, InvalidRequest
+from sidestep.errors import InvalidData, InvalidRequest
 
 CLIP = {
     "embed_dim": 16,
@@ -53,6 +51,20 @@ class Seeing:
 
     def read(self, texts: list[str]) -> NDArray[np.float32]:
         return self.judge.read(texts)
+
+
+class Preferring:
+    """Likes every picture as well."""
+
+    identity = "preferring"
+
+    def __init__(self, score: float) -> None:
+        self.score = score
+
+    def prefer(self, files: Sequence[Path], captions: Sequence[str]) -> NDArray[np.float32]:
+        if np.isnan(self.score):
+            raise KeyboardInterrupt
+        return np.full(len(files), self.score, np.float32)
 
 
 @pytest.fixture
@@ -125,14 +137,14 @@ def test_coco_is_drawn_scored_and_set_beside_the_paper(
     (coco / "captions.txt").write_text("\n".join(captions) + "\n")
     (coco / "prepared.json").write_text("{}")
     options = CocoOptions(built_model, coco, tmp_path / "out", "onnx", 2, command="sidestep x")
-    text = evaluate_coco(options, lambda: (eyes, eyes), lambda files, _: float(len(files)))
+    text = evaluate_coco(options, lambda: (eyes, eyes), lambda: Preferring(0.25))
     assert text == (tmp_path / "out" / "paper.md").read_text()
     assert "| LSG, κ = 1.5 | 8.71 | 0.302 | 0.590 | 0.520 |" in text
     assert "(4 pictures, not 30,000)" in text
     values = json.loads((tmp_path / "out" / "paper.json").read_text())
     assert values["scores"]["pictures"] == 4
-    assert values["scores"]["hps"] == 4.0
-    assert values["extractors"] == ["judge:tiny", "judge:tiny"]
+    assert values["scores"]["hps"] == 25.0
+    assert values["extractors"] == ["judge:tiny", "judge:tiny", "preferring"]
     before = eyes.seen
     assert evaluate_coco(options, lambda: (eyes, eyes)) is not None
     assert eyes.seen == before  # nothing was drawn or seen again
@@ -142,6 +154,20 @@ def test_coco_is_drawn_scored_and_set_beside_the_paper(
         own = replace(options, engine=engine, apart=True)
         assert evaluate_coco(own, lambda: (eyes, eyes)) is not None
         assert len(list((tmp_path / "out").glob("pictures*"))) == number
+
+
+def test_what_is_scored_is_written_before_a_preference_that_fails(
+    built_model: Path, real: Path, eyes: Seeing, tmp_path: Path
+) -> None:
+    (real.parent / "captions.txt").write_text("red apple\n" * 4)
+    (real.parent / "prepared.json").write_text("{}")
+    options = CocoOptions(built_model, real.parent, tmp_path / "out", "onnx", 2)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_coco(options, lambda: (eyes, eyes), lambda: Preferring(float("nan")))
+    values = json.loads((tmp_path / "out" / "paper.json").read_text())
+    assert values["scores"]["fid"] > 0
+    assert values["scores"]["hps"] is None
+    assert (tmp_path / "out" / "paper.md").is_file()
 
 
 def test_the_real_pictures_are_not_taken_for_drawn_ones(
@@ -317,11 +343,3 @@ def test_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InvalidData, match="does not hold Inception"):
         Inception(tmp_path / "harmful.pth")
     assert not (tmp_path / "harmed").exists()
-
-
-def test_a_missing_hpsv2_is_told_with_its_command(built_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(BackendUnavailable, match="pip install hpsv2"):
-        hps([], [])
-    asked = [str(built_model), "--hps", "--coco", str(tmp_path), "--out", str(tmp_path / "out")]
-    refused = CliRunner().invoke(command, asked)  # before anything is read or drawn
-    assert isinstance(refused.exception, BackendUnavailable)

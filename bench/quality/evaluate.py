@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.judge import WEIGHTS, Features, Judge, Reference, find_judge
+from bench.quality.made import told_prompts
 from bench.quality.picture_store import Draw, PictureStore
 from bench.quality.protocol import (
     FIRST_SEED,
@@ -26,6 +27,7 @@ from bench.quality.protocol import (
     read_held_out,
     unseen_combinations,
 )
+from bench.quality.ranking import Ranking, rank
 from bench.quality.scores import Distances, Fit, distances, fit
 from bench.quality.similarity import mean_pairwise_distance, nearest
 from distill.folders import load_teacher, teacher_hash
@@ -39,6 +41,8 @@ from sidestep.model_folder import HELD_OUT, ModelFolder
 
 FORMAT = 1
 DIVERSE, SEEDS_EACH = 8, 16  # prompts and pictures of each, for diversity
+SHOWN = 64  # prompts that are told one by one, those of the grid of samples
+SOURCE = "captions of half A of the judge's real pictures"
 NEAREST = 16  # samples whose nearest real pictures are listed
 
 
@@ -84,6 +88,8 @@ class Quality:
     """A model's quality beside its teacher's and that of real pictures.
 
     weights, judge: hashes; guidance: the teacher's; nearest: a line for each of 16 samples
+    prompts, held_out_prompts: how many, their hash and where they are from; of the former the first
+    ranking: of pictures that nobody drew, to tell whether the judge's distances mean anything
     pictures: what student and teacher drew for the plan's prompts, [N, H, W, 3] each
     """
 
@@ -97,6 +103,9 @@ class Quality:
     student: Judged
     teacher: Judged | None
     start: Judged | None
+    ranking: Ranking
+    prompts: dict[str, Any]
+    held_out_prompts: dict[str, Any] | None
     nearest: list[dict[str, Any]]
     seconds: float
     pictures: dict[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
@@ -113,6 +122,11 @@ class Quality:
         if end >= start:
             return None
         return (start - self.student.seen.frechet) / (start - end)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the judge ranks real < teacher, if it drew, < blurred real, if known, < noise."""
+        return self.ranking.holds(self.teacher.seen.frechet if self.teacher else None)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the pictures, as docs/evaluation.md tells."""
@@ -133,10 +147,11 @@ def evaluate(
     folder = ModelFolder.open(model)
     judge_folder = options.judge or find_judge()
     judge, reference = Judge.load(judge_folder), Reference.load(judge_folder)
+    held_out, source = _held_out(folder, reference, options.held_out)
     plan = make_plan(
         reference,
         images=options.images,
-        held_out=_held_out(folder, reference, options.held_out),
+        held_out=held_out,
         diverse=folder.card.examples[:DIVERSE],
     )
     if options.brief:
@@ -167,6 +182,9 @@ def evaluate(
         student=student,
         teacher=teacher,
         start=start,
+        ranking=rank(judge, plan),
+        prompts={**told_prompts(plan.prompts, SOURCE), "first": plan.prompts[:SHOWN]},
+        held_out_prompts=told_prompts(plan.held_out, source) if plan.held_out else None,
         nearest=_nearest(features[:NEAREST], plan.prompts, reference),
         seconds=round(time.perf_counter() - began, 1),
         pictures=shown,
@@ -246,11 +264,15 @@ def _teacher(teacher: ManyStepTeacher, scale: float) -> tuple[str, Draw]:
     return identity, partial(teacher.draw, guidance_scale=scale)
 
 
-def _held_out(folder: ModelFolder, reference: Reference, given: Path | None) -> list[str]:
-    own = folder.path / HELD_OUT
-    if given or own.is_file():
-        return read_held_out(given or own)
-    return unseen_combinations(reference)
+def _held_out(
+    folder: ModelFolder, reference: Reference, given: Path | None
+) -> tuple[list[str], str]:
+    """Return held-out prompts, and where they are from."""
+    if given:
+        return read_held_out(given), given.name
+    if (own := folder.path / HELD_OUT).is_file():
+        return read_held_out(own), f"the model's {HELD_OUT}"
+    return unseen_combinations(reference), "names in styles that they do not have"
 
 
 def _nearest(

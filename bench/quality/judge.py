@@ -2,7 +2,7 @@
 
 open_clip_config.json, open_clip_model.safetensors   what open_clip opens as `local-dir:FOLDER`
 tokenizer/                                           its words, in CLIP's layout
-reference.safetensors                                the features of every real picture
+reference.safetensors                                the features of every real picture, and blurred
 judge.json                                           how it was trained and how well it judges
 
 N pictures or texts  D features
@@ -86,12 +86,15 @@ class Reference:
     """The real pictures as the judge sees them: features [N, D], names and styles.
 
     test: bool [N]; the pictures that the judge was not trained on
+    blurred: [N, D]; of the same pictures, blurred a little; None in folders from before they were
+    kept
     """
 
     features: Features
     names: list[str]
     styles: list[str]
     test: NDArray[np.bool_]
+    blurred: Features | None = None
 
     @classmethod
     def load(cls, path: Path | None = None) -> Reference:
@@ -102,14 +105,20 @@ class Reference:
                 told = json.loads(opened.metadata()["pictures"])
                 features = opened.get_tensor("features").astype(np.float32)
                 test = opened.get_tensor("test").astype(bool)
+                blurred = None
+                if "blurred" in opened.keys():  # noqa: SIM118  (it is no dict)
+                    blurred = opened.get_tensor("blurred").astype(np.float32)
         except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
             raise InvalidModel(f"{file} cannot be read ({error}); copy the judge again") from error
-        return cls(features, [name for name, _ in told], [style for _, style in told], test)
+        names, styles = [name for name, _ in told], [style for _, style in told]
+        return cls(features, names, styles, test, blurred)
 
     def save(self, file: Path) -> None:
         """Write it in fp16, which the judge's own pictures survive to three digits."""
         told = json.dumps(list(zip(self.names, self.styles, strict=True)))
         tensors = {"features": self.features.astype(np.float16), "test": self.test}
+        if self.blurred is not None:
+            tensors["blurred"] = self.blurred.astype(np.float16)
         with atomic_path(file) as temporary:
             save_file(tensors, temporary, metadata={"pictures": told})
 

@@ -22,7 +22,10 @@ from torch import Tensor
 
 from bench.quality.judge import CONFIG, REFERENCE, TOLD, WEIGHTS, Judge, Reference
 from bench.quality.judge_data import Labelled, all_captions, draw_batch
+from bench.quality.protocol import make_plan
+from bench.quality.ranking import rank
 from bench.quality.similarity import rank_of_own
+from bench.quality.spoiling import blur_least
 from distill.captions import train_bpe
 from distill.checkpoints import Checkpoint
 from distill.draws import generator
@@ -69,7 +72,7 @@ class JudgeOptions:
 def train_judge(
     data: Labelled, run: Path, out: Path, options: JudgeOptions, made: Sequence[Labelled] = ()
 ) -> dict[str, Any]:
-    """Train and write the judge's folder `out`; returns what was measured on the test pictures.
+    """Train and write the judge's folder `out`; returns what its `judge.json` tells.
 
     data: the real pictures; made: what it also learns, which is no part of the reference
     Resumes from `run/state-*.safetensors`. Raises InvalidData for pictures of another size, and
@@ -88,14 +91,20 @@ def train_judge(
     _train(network, tokenizer, _shares(data, made, options), run, options)
     network.half().float().eval().requires_grad_(False)  # as its file will give it back
     judge = Judge(network, tokenizer, size_px=options.size_px)
-    told = {"options": asdict(options), "measured": examine(judge, data, made)}
+    seen, blurred = judge.see(data.pictures), judge.see(blur_least(data.pictures))
+    reference = Reference(seen, data.names, data.styles, data.test, blurred)
+    plan = make_plan(reference, images=len(data.names) // 2, held_out=[], diverse=[])
+    told = {
+        "options": asdict(options),
+        "measured": examine(judge, data, made),
+        "ranking": asdict(rank(judge, plan)),
+    }
     with atomic_folder(out) as new:
         write_json(new / CONFIG, config(options, vocabulary=tokenizer.end + 1))
         save_file(_halves(network), new / WEIGHTS)
         (new / WEIGHTS).chmod(0o644)  # safetensors lets its writer alone read them
         shutil.copytree(words, new / "tokenizer")
-        seen = judge.see(data.pictures)
-        Reference(seen, data.names, data.styles, data.test).save(new / REFERENCE)
+        reference.save(new / REFERENCE)
         write_json(new / TOLD, told)
     return told
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from datetime import date
 from importlib import metadata
 from typing import Any
 
 from bench.machine import commit, machine, versions
+
+
+def told_prompts(prompts: Sequence[str], source: str) -> dict[str, Any]:
+    """Tell how many prompts there are, where they are from, and the SHA-256 of them, one a line."""
+    lines = "".join(f"{prompt}\n" for prompt in prompts)
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    return {"count": len(prompts), "sha256": digest, "source": source}
 
 
 def how_made(command: str) -> dict[str, Any]:

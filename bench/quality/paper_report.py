@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.markdown import table
-from bench.quality.coco import PICTURES
-from bench.quality.made import how_made
+from bench.quality.coco import PICTURES, TEXTS
+from bench.quality.made import how_made, told_prompts
 from bench.quality.paper import PaperScores, Reads, Sees, check_prepared, score
 from bench.quality.picture_files import list_pictures
 from bench.quality.preference import Prefers, mean_preference
@@ -66,23 +66,28 @@ def evaluate_coco(
     pictures = options.out / PICTURES
     if options.apart:
         spec = generator.engine.spec
-        drawn = hashlib.sha256(f"{spec.weights} {spec.name} {series.hash()}".encode())
-        pictures = options.out / f"pictures-{drawn.hexdigest()[:8]}"
+        own = hashlib.sha256(f"{spec.weights} {spec.name} {series.hash()}".encode())
+        pictures = options.out / f"pictures-{own.hexdigest()[:8]}"
     draw_series(generator, series, pictures, batch=options.batch)
     if opened is None:
         return None
     wait_for_series(series, pictures)
     scores = score(pictures, captions, options.coco / PICTURES, opened, batch=32)
-    text = _write(options, folder, scores, opened)
+    drawn = {
+        "engine": generator.engine.spec.name,
+        "captions": told_prompts(captions, f"{options.coco.name}/{TEXTS}"),
+    }
+    text = _write(options, folder, drawn, scores, opened)
     if prefers:
         scores = replace(scores, hps=mean_preference(prefers, list_pictures(pictures), captions))
-        text = _write(options, folder, scores, (*opened, prefers))
+        text = _write(options, folder, drawn, scores, (*opened, prefers))
     return text
 
 
 def _write(
     options: CocoOptions,
     folder: ModelFolder,
+    drawn: Mapping[str, Any],
     scores: PaperScores,
     judges: Sequence[Sees | Prefers],
 ) -> str:
@@ -90,6 +95,7 @@ def _write(
         "format": 1,
         "model": folder.card.name,
         "weights": folder.card.weights,
+        **drawn,
         "scores": asdict(scores),
         "extractors": [judge.identity for judge in judges],
         "made": how_made(options.command),

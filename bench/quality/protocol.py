@@ -27,6 +27,7 @@ class Plan:
 
     yardstick: features [N, D] of the pictures whose captions the prompts are
     real: features [M, D] of half B
+    blurred: features [N, D] of the yardstick's pictures, blurred, where the judge has them
     """
 
     prompts: list[str]
@@ -35,6 +36,7 @@ class Plan:
     real: Features
     held_out: list[str]
     diverse: list[str]
+    blurred: Features | None = None
 
     @property
     def held_out_seeds(self) -> list[int]:
@@ -67,6 +69,7 @@ def make_plan(
         real=reference.features[second],
         held_out=list(held_out),
         diverse=list(diverse),
+        blurred=None if reference.blurred is None else reference.blurred[rows],
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.markdown import table
-from bench.quality.evaluate import Judged, Quality
+from bench.quality.evaluate import SHOWN, Judged, Quality
 from bench.quality.made import how_made
 from distill.progress import save_grid
 from sidestep.files import write_bytes, write_json
 
-COLUMNS, ROWS = 16, 4  # of the sample grid, each row once per source
+COLUMNS = 16
+ROWS = SHOWN // COLUMNS  # of the sample grid, each once per source
 GOAL_TIMES, GOAL_CLIP = 3.0, 0.005
 
 # name, where it stands in `Judged`, format
@@ -43,6 +44,7 @@ def write_report(
     values = {
         **quality.as_dict(),
         "closed": quality.closed,
+        "ranked": quality.ranked,
         "goals": goals(quality),
         "made": how_made(command),
     }
@@ -103,11 +105,33 @@ def _markdown(quality: Quality, command: str) -> str:
         f"`{command}`: weights `{quality.weights[:16]}`, engine {quality.engine}, "
         f"judge `{quality.judge[:16]}`, {quality.seconds:g} s.",
         table(["", *sources], rows),
+        _ranked(quality),
         "\n".join(verdicts),
         f"![Rows in turn: {', '.join(quality.pictures)}.](samples.png)",
         table(["sample", "nearest training picture", "distance"], near),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _ranked(quality: Quality) -> str:
+    """Write all distances in their order, and whether that is what a judge must find."""
+    ranking = quality.ranking
+    told = {
+        "real": ranking.real,
+        "student": quality.student.seen.frechet,
+        "teacher": quality.teacher.seen.frechet if quality.teacher else None,
+        "blurred real": ranking.blurred,
+        "noise": ranking.noise,
+    }
+    known = sorted((apart, name) for name, apart in told.items() if apart is not None)
+    order = " < ".join(f"{name} {apart:.4f}" for apart, name in known)
+    must = [name for name in told if name != "student" and told[name] is not None]
+    verdict = (
+        "as a judge must"
+        if quality.ranked
+        else f"**not as a judge must, {' < '.join(must)}: its distances mean little here**"
+    )
+    return f"Ranked by Fréchet distance, {ranking.pictures:,} pictures each: {order}; {verdict}."
 
 
 def _cell(judged: Judged, where: str, form: str) -> str:

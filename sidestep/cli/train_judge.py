@@ -26,19 +26,27 @@ from sidestep.errors import BackendUnavailable
 def command(data: Path, out: Path, steps: int, batch: int, seed: int) -> None:
     """Train a judge of emoji, on one CPU core, and write OUT/judge.
 
-    A twentieth of the pictures is left out; the last line tells how often the right name of all
-    names is among the first five for those.
+    A twentieth of the pictures is left out; the last lines tell how often the right name of all
+    names is among the first five for those, and whether it ranks real pictures before blurred ones
+    and noise.
     """
     try:
         from bench.quality.judge_sets import read_labelled
         from bench.quality.judge_training import JudgeOptions, train_judge
+        from bench.quality.ranking import Ranking
     except ImportError as error:
         raise BackendUnavailable(error.name or "open_clip", "eval") from error
     options = JudgeOptions(steps=steps, batch=batch, seed=seed)
     icons, made = read_labelled(data, size_px=options.size_px)
-    told = train_judge(icons, out, out / "judge", options, made)["measured"]
+    judged = train_judge(icons, out, out / "judge", options, made)
+    told, ranking = judged["measured"], Ranking(**judged["ranking"])
     click.echo(
         f"{out / 'judge'}: of {told['test_pictures']} pictures left out, the right name of "
         f"{told['names']:,} comes first for {told['top1']:.0%}, in the first five for "
         f"{told['top5']:.0%}"
+    )
+    click.echo(
+        f"Fréchet distances of {ranking.pictures:,} pictures: real {ranking.real:.4f}, blurred "
+        f"{ranking.blurred:.4f}, noise {ranking.noise:.4f}: "
+        + ("ranked as they must be" if ranking.holds() else "NOT ranked as they must be")
     )

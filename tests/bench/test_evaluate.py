@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from PIL import Image
 
 from bench.quality.evaluate import EvaluateOptions, Judged, Quality, evaluate
 from bench.quality.judge_data import Labelled
+from bench.quality.ranking import Ranking
 from bench.quality.report import goals, write_report
 from sidestep.cli.main import main
 from sidestep.engines.pytorch import TorchEngine
@@ -120,6 +122,15 @@ def test_the_report_holds_what_was_measured(
     assert values["weights"] == quality.weights
     assert set(values["goals"]) == set(goals(quality))
     assert values["made"]["command"] == "sidestep evaluate"
+    assert values["prompts"]["count"] == 6
+    assert values["prompts"]["first"][0] in {
+        f"{name}, {style}" for name, style in zip(world.names, world.styles, strict=True)
+    }
+    assert values["held_out_prompts"]["source"] == "prompts.txt"
+    lines = hashlib.sha256(b"cat face\nblue heart, noto\n").hexdigest()
+    assert values["held_out_prompts"]["sha256"] == lines
+    assert values["ranking"]["real"] == pytest.approx(quality.real.seen.frechet)
+    assert values["ranking"]["pictures"] == quality.student.seen.pictures
     text = told.read_text()
     assert f"| {quality.student.seen.frechet:.4f} |" in text
     assert "missed" in text
@@ -136,6 +147,27 @@ def test_goals_are_compared_with_their_bounds(quality: Quality) -> None:
     assert [goal["value"] for goal in met.values()] == [1.0, 1.0, 0.0]
     missed = goals(replace(quality, teacher=quality.real))
     assert not missed["student's distance, in teacher's"]["met"]
+
+
+def test_all_are_ranked_and_a_judge_that_does_not_is_told(quality: Quality, tmp_path: Path) -> None:
+    assert quality.teacher is not None
+    ranking = Ranking(pictures=6, real=0.1, blurred=0.3, noise=0.4)
+
+    def told(teacher: float, student: float, **changes: float | None) -> str:
+        at = [
+            replace(quality.real, seen=replace(quality.real.seen, frechet=apart))
+            for apart in (teacher, student)
+        ]
+        ranks = replace(ranking, **changes)
+        case = replace(quality, teacher=at[0], student=at[1], ranking=ranks)
+        return write_report(case, tmp_path, command="sidestep evaluate").read_text()
+
+    order = "real 0.1000 < student 0.1500 < teacher 0.2000 < blurred real 0.3000 < noise 0.4000"
+    assert f"6 pictures each: {order}; as a judge must." in told(0.2, 0.15)
+    assert "as a judge must." in told(0.2, 0.5)  # a student may be as bad as it likes
+    assert "**not as a judge must, real < teacher < blurred real < noise" in told(0.35, 0.15)
+    assert not json.loads((tmp_path / "quality.json").read_text())["ranked"]
+    assert "**not as a judge must, real < teacher < noise" in told(0.45, 0.15, blurred=None)
 
 
 def test_a_models_own_list_of_held_out_prompts(

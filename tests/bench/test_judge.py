@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -15,8 +16,12 @@ from bench.quality import judge_training
 from bench.quality.judge import Judge, Reference
 from bench.quality.judge_data import Caption, Labelled, draw_batch, in_order_of, label
 from bench.quality.judge_training import JudgeOptions, contrastive_loss, train_judge
+from bench.quality.protocol import make_plan
+from bench.quality.ranking import Ranking, rank
 from bench.quality.similarity import rank_of_own
+from bench.quality.spoiling import blur_least
 from distill.emoji_data import EmojiSet
+from sidestep.cli.main import main
 from sidestep.errors import InvalidData, InvalidModel, InvalidTraining
 
 
@@ -60,6 +65,62 @@ def test_a_saved_judge_sees_what_it_saw(tiny_judge: Path, world: Labelled) -> No
     assert (reference.test == world.test).all()
     seen = Judge.load(tiny_judge).see(world.pictures)
     assert reference.features == pytest.approx(seen, abs=1e-3)  # fp16
+
+
+def test_it_ranks_real_pictures_before_blurred_ones_and_noise(
+    tiny_judge: Path, world: Labelled
+) -> None:
+    judge, reference = Judge.load(tiny_judge), Reference.load(tiny_judge)
+    assert reference.blurred == pytest.approx(judge.see(blur_least(world.pictures)), abs=1e-3)
+    told = Ranking(**json.loads((tiny_judge / "judge.json").read_text())["ranking"])
+    assert told.pictures == 6
+    assert told.holds()
+    plan = make_plan(reference, images=6, held_out=[], diverse=[])
+    again = rank(judge, plan)
+    assert (again.real, again.noise) == pytest.approx((told.real, told.noise), abs=1e-3)
+    assert again.blurred == pytest.approx(told.blurred, abs=1e-3)
+    spoiled = rank(judge, replace(plan, yardstick=plan.blurred, blurred=plan.yardstick))
+    assert not spoiled.holds()
+
+
+def test_the_command_tells_how_it_ranks(
+    write_bundle: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_bundle([f"thing-{number}" for number in range(40)], synonyms={})
+    main(
+        ["train-judge", "--data", str(data), "--out", str(tmp_path), "--steps", "1", "--batch", "8"]
+    )
+    told = json.loads((tmp_path / "judge" / "judge.json").read_text())["ranking"]
+    line = f"of 40 pictures: real {told['real']:.4f}, blurred {told['blurred']:.4f}, noise "
+    assert line in capsys.readouterr().out
+
+
+def test_a_judge_from_before_its_blurred_pictures_were_kept(
+    tiny_judge: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_judge, tmp_path / "judge")
+    replace(Reference.load(folder), blurred=None).save(folder / "reference.safetensors")
+    (folder / "judge.json").unlink()
+    reference = Reference.load(folder)
+    assert reference.blurred is None
+    plan = make_plan(reference, images=6, held_out=[], diverse=[])
+    found = rank(Judge.load(folder), plan)
+    assert found.blurred is None
+    assert found.holds()
+    assert found.holds(teacher=(found.real + found.noise) / 2)
+    assert not found.holds(teacher=found.noise + 1)
+
+
+def test_the_least_blur_is_a_gaussian_of_one_pixel_of_64() -> None:
+    """By hand: a black dot on white, 128 pixels a side, so with a standard deviation of 2."""
+    dot = np.full((2, 128, 128, 3), 255, np.uint8)
+    dot[0, 64, 64] = 0
+    blurred = 255 - blur_least(dot).astype(float)
+    assert blurred[1].max() == 0
+    weights = np.exp(-(np.arange(-6, 7) ** 2) / 8)
+    weights /= weights.sum()
+    by_hand = 255 * np.outer(weights, weights)
+    assert blurred[0, 58:71, 58:71, 1] == pytest.approx(by_hand, abs=0.51)
 
 
 def test_a_training_that_was_stopped_ends_as_an_unbroken_one(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -145,6 +146,9 @@ def test_coco_is_drawn_scored_and_set_beside_the_paper(
     assert values["scores"]["pictures"] == 4
     assert values["scores"]["hps"] == 25.0
     assert values["extractors"] == ["judge:tiny", "judge:tiny", "preferring"]
+    assert values["engine"] == "onnx-cpu"
+    drawn_from = hashlib.sha256((tmp_path / "out/pictures/captions.txt").read_bytes()).hexdigest()
+    assert (values["captions"]["count"], values["captions"]["sha256"]) == (4, drawn_from)
     before = eyes.seen
     assert evaluate_coco(options, lambda: (eyes, eyes)) is not None
     assert eyes.seen == before  # nothing was drawn or seen again

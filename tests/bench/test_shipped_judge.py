@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from bench.quality.frechet import Statistics, frechet_distance
 from bench.quality.judge import Features, Judge, Reference, find_judge
 from bench.quality.protocol import make_plan
 from bench.quality.scores import fit
-from bench.quality.spoiling import gaussian
+from bench.quality.spoiling import blur_least
 from sidestep.generator import Generator
 from sidestep.model_folder import ModelFolder
 
@@ -55,13 +54,11 @@ def test_it_names_and_ranks_the_models_pictures(
 ) -> None:
     """Real pictures, the model's, the same blurred, and noise: each is judged worse."""
     plan = make_plan(reference, images=IMAGES, held_out=[], diverse=[])
-    pictures = torch.from_numpy(drawn).movedim(-1, 1).float() / 255
-    blurred = gaussian(pictures, pictures.shape[-1] / 64).movedim(1, -1).mul(255).byte().numpy()
     noise = np.random.default_rng(0).integers(0, 256, drawn.shape, np.uint8)
     seen = {
         "real": plan.yardstick,
         "drawn": judge.see(drawn),
-        "blurred": judge.see(blurred),
+        "blurred": judge.see(blur_least(drawn)),
         "noise": judge.see(noise),
     }
     apart = [_distance(features, plan.real) for features in seen.values()]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.quality.judge import WEIGHTS, Features, Judge, Reference, find_judge
-from bench.quality.made import told_prompts
+from bench.quality.made import kappas_of, told_prompts
 from bench.quality.picture_store import Draw, PictureStore
 from bench.quality.protocol import (
     FIRST_SEED,
@@ -87,7 +87,8 @@ class Judged:
 class Quality:
     """A model's quality beside its teacher's and that of real pictures.
 
-    weights, judge: hashes; guidance: the teacher's; nearest: a line for each of 16 samples
+    weights, judge: hashes; kappas: κ1…κ4, where known; guidance: the teacher's
+    nearest: a line for each of 16 samples
     prompts, held_out_prompts: how many, their hash and where they are from; of the former the first
     ranking: of pictures that nobody drew, to tell whether the judge's distances mean anything
     pictures: what student and teacher drew for the plan's prompts, [N, H, W, 3] each
@@ -95,6 +96,7 @@ class Quality:
 
     model: str
     weights: str
+    kappas: list[float] | None
     engine: str
     judge: str
     images: int
@@ -174,6 +176,7 @@ def evaluate(
     return Quality(
         model=folder.card.name,
         weights=folder.card.weights,
+        kappas=kappas_of(folder.card),
         engine=spec.name,
         judge=sha256(judge_folder / WEIGHTS),
         images=options.images,

@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from bench.machine import commit, machine, versions
+from sidestep.model_folder import ModelCard
 
 
 def told_prompts(prompts: Sequence[str], source: str) -> dict[str, Any]:
@@ -16,6 +17,15 @@ def told_prompts(prompts: Sequence[str], source: str) -> dict[str, Any]:
     lines = "".join(f"{prompt}\n" for prompt in prompts)
     digest = hashlib.sha256(lines.encode()).hexdigest()
     return {"count": len(prompts), "sha256": digest, "source": source}
+
+
+def kappas_of(card: ModelCard) -> list[float] | None:
+    """Return κ1…κ4 of a model's recipe, where it tells them."""
+    guidance = card.recipe.get("guidance")
+    names = [f"kappa{number}" for number in range(1, 5)]
+    if not isinstance(guidance, dict) or not all(name in guidance for name in names):
+        return None
+    return [float(guidance[name]) for name in names]
 
 
 def how_made(command: str) -> dict[str, Any]:

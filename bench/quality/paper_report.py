@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.markdown import table
 from bench.quality.coco import PICTURES, TEXTS
-from bench.quality.made import how_made, told_prompts
+from bench.quality.made import how_made, kappas_of, told_prompts
 from bench.quality.paper import PaperScores, Reads, Sees, check_prepared, score
 from bench.quality.picture_files import list_pictures
 from bench.quality.preference import Prefers, mean_preference
@@ -74,6 +74,7 @@ def evaluate_coco(
     wait_for_series(series, pictures)
     scores = score(pictures, captions, options.coco / PICTURES, opened, batch=32)
     drawn = {
+        "kappas": kappas_of(folder.card),
         "engine": generator.engine.spec.name,
         "captions": told_prompts(captions, f"{options.coco.name}/{TEXTS}"),
     }

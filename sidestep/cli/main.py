@@ -39,6 +39,7 @@ COMMANDS = {
     "export": ("export", "Compile a model and certify what was compiled."),
     "evaluate": ("evaluate", "Judge a model's pictures beside its teacher's and real ones."),
     "evaluate-coco": ("evaluate_coco", "Score a model as the paper does, on COCO-2014."),
+    "evaluate-plot": ("evaluate_plot", "Plot FID against CLIP score of several models."),
     "train-judge": ("train_judge", "Train the judge of emoji that `evaluate` asks."),
     "bench": ("bench", "Measure engines and services, and compare what was measured."),
     "card": ("card", "Draw a model's sample grid and write its card."),

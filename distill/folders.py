@@ -87,6 +87,15 @@ def read_held_out(path: Path) -> tuple[str, ...]:
     return tuple(told.read_text(encoding="utf-8").splitlines()) if told.is_file() else ()
 
 
+def teacher_of(folder: ModelFolder) -> Path:
+    """Find the folder whose teacher a model was distilled from.
+
+    That is its own or, of a companion (`export.companion`), the one that it shares weights with.
+    """
+    beside = {Path(file).parts[1] for file in folder.card.onnx_shares if file.startswith("../")}
+    return folder.path.parent / beside.pop() if beside else folder.path
+
+
 def teacher_hash(path: Path) -> str:
     """Hash every file of a teacher that its pictures depend on, the scheduler aside."""
     folders = [path / "text_encoder", part(path, "unet"), path / "vae"]

@@ -10,6 +10,8 @@ from typing import Any
 from bench.quality.published import TABLE_3, Row, tables_1_and_2
 from sidestep.errors import InvalidData
 
+CLIP_LOST = 0.005
+MODELS = ("one step", "measured here")  # the groups of points that are models of ours
 Point = dict[str, Any]  # `name` of its group, `label`, `fid`, `clip`
 
 
@@ -34,6 +36,18 @@ def read_points(files: Sequence[Path]) -> list[Point]:
                 "not compare; evaluate both alike"
             )
     return list({tuple(point.items()): point for point in points}.values())  # a teacher once
+
+
+def nearest_that_fits(points: Sequence[Point]) -> Point | None:
+    """Choose of several one-step models the nearest whose CLIP score is almost the best.
+
+    That is within CLIP_LOST of it, which is also what a student may lose against its teacher.
+    """
+    models = [point for point in points if point["name"] in MODELS and point["fid"] is not None]
+    scored = [point for point in models if point["clip"] is not None]
+    enough = max((point["clip"] for point in scored), default=0.0) - CLIP_LOST
+    fitting = [point for point in scored if point["clip"] >= enough]
+    return min(fitting, key=lambda point: float(point["fid"]), default=None)
 
 
 def published_points(preset: str) -> list[Point]:

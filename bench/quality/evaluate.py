@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.quality.examples import Example, name_examples, shuffled
 from bench.quality.judge import WEIGHTS, Features, Judge, Reference, find_judge
 from bench.quality.made import kappas_of, told_prompts
 from bench.quality.picture_store import Draw, PictureStore
@@ -30,7 +31,7 @@ from bench.quality.protocol import (
 from bench.quality.ranking import Ranking, rank
 from bench.quality.scores import Distances, Fit, distances, fit
 from bench.quality.similarity import mean_pairwise_distance, nearest
-from distill.folders import load_teacher, teacher_hash
+from distill.folders import load_teacher, teacher_hash, teacher_of
 from distill.many_steps import ManyStepTeacher
 from distill.measure import SCALES
 from sidestep.engines.pytorch import TorchEngine
@@ -91,7 +92,9 @@ class Quality:
     nearest: a line for each of 16 samples
     prompts, held_out_prompts: how many, their hash and where they are from; of the former the first
     ranking: of pictures that nobody drew, to tell whether the judge's distances mean anything
-    pictures: what student and teacher drew for the plan's prompts, [N, H, W, 3] each
+    examples: the card's prompts as the student draws them, in the order of their grid
+    pictures: what `student` and `teacher` drew for the plan's prompts, and the student for the
+        card's, `examples`, [N, H, W, 3] each
     """
 
     model: str
@@ -109,6 +112,7 @@ class Quality:
     prompts: dict[str, Any]
     held_out_prompts: dict[str, Any] | None
     nearest: list[dict[str, Any]]
+    examples: list[Example]
     seconds: float
     pictures: dict[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
 
@@ -160,15 +164,18 @@ def evaluate(
         plan = replace(plan, held_out=[], diverse=[])
     hearing = _Hearing(judge, reference, plan, PictureStore(store))
     generator = Generator.load(folder.path, engine=options.engine)
+    many = ManyStepTeacher(teacher_of(folder)) if options.teacher else None
     spec = generator.engine.spec
-    student, pictures, features = hearing.hear(
-        f"student:{spec.weights}:{spec.name}", partial(_draw_student, generator)
-    )
-    start, teacher, guidance, shown = None, None, None, {"student": pictures}
+    identity, draw = f"student:{spec.weights}:{spec.name}", partial(_draw_student, generator)
+    student, pictures, features = hearing.hear(identity, draw)
+    shown = {"student": pictures}
+    if asked := shuffled(folder.card.examples):
+        shown["examples"] = hearing.store.pictures(identity, asked, [0] * len(asked), draw)
+    examples = judge.see(shown["examples"]) if asked else features[:0]
+    start, teacher, guidance = None, None, None
     if options.start:
         start = hearing.hear(*_start(folder, generator))[0]
-    if options.teacher:
-        many = ManyStepTeacher(folder.path)
+    if many is not None:
         guidance = options.guidance
         if guidance is None:
             guidance = hearing.best_guidance(many)
@@ -189,6 +196,7 @@ def evaluate(
         prompts={**told_prompts(plan.prompts, SOURCE), "first": plan.prompts[:SHOWN]},
         held_out_prompts=told_prompts(plan.held_out, source) if plan.held_out else None,
         nearest=_nearest(features[:NEAREST], plan.prompts, reference),
+        examples=name_examples(judge, reference, examples, asked),
         seconds=round(time.perf_counter() - began, 1),
         pictures=shown,
     )
@@ -253,12 +261,13 @@ def _draw_student(
 
 def _start(folder: ModelFolder, generator: Generator) -> tuple[str, Draw]:
     """Make the generator that the distillation began with: the teacher's UNet, in its steps."""
-    teacher = load_teacher(folder.path)
+    path = teacher_of(folder)
+    teacher = load_teacher(path)
     networks = (teacher.text_encoder, teacher.unet, teacher.vae)
     module = GeneratorModule(*networks, folder.schedule).eval()
     engine = TorchEngine(module, "cpu", "start", folder)
     began = Generator(folder.card.name, generator.tokenizer, engine)
-    told = f"start:{teacher_hash(folder.path)}:{sorted(folder.card.schedule.items())}"
+    told = f"start:{teacher_hash(path)}:{sorted(folder.card.schedule.items())}"
     return f"{told}:{folder.card.steps}", partial(_draw_student, began)
 
 

@@ -9,14 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.markdown import table
+from bench.quality.against_clip import CLIP_LOST
 from bench.quality.evaluate import SHOWN, Judged, Quality
+from bench.quality.examples import save_examples
 from bench.quality.made import how_made
 from distill.progress import save_grid
 from sidestep.files import write_bytes, write_json
 
 COLUMNS = 16
 ROWS = SHOWN // COLUMNS  # of the sample grid, each once per source
-GOAL_TIMES, GOAL_CLIP = 3.0, 0.005
+GOAL_TIMES = 3.0
 
 # name, where it stands in `Judged`, format
 _LINES = (
@@ -49,7 +51,7 @@ def write_report(
         "made": how_made(command),
     }
     write_json(out / "quality.json", values)
-    samples = [list(pictures) for pictures in quality.pictures.values()]
+    samples = [list(quality.pictures[name]) for name in _sources(quality)]
     rows = [
         pictures[row * COLUMNS : (row + 1) * COLUMNS]
         for row in range(ROWS)
@@ -57,6 +59,8 @@ def write_report(
         if pictures[row * COLUMNS :]
     ]
     save_grid(out / "samples.png", rows)
+    if quality.examples:
+        save_examples(out / "examples.png", quality.pictures["examples"])
     if real is not None:
         pairs = [samples[0][: len(quality.nearest)], [real[n["row"]] for n in quality.nearest]]
         save_grid(out / "nearest.png", pairs)
@@ -74,7 +78,7 @@ def goals(quality: Quality) -> dict[str, dict[str, Any]]:
     return {
         "teacher's distance, in distances of real halves": _goal(times, GOAL_TIMES),
         "student's distance, in teacher's": _goal(student.seen.frechet / teacher.seen.frechet, 1.0),
-        "CLIP score lost": _goal(teacher.fit.clip - student.fit.clip, GOAL_CLIP),
+        "CLIP score lost": _goal(teacher.fit.clip - student.fit.clip, CLIP_LOST),
     }
 
 
@@ -107,10 +111,30 @@ def _markdown(quality: Quality, command: str) -> str:
         table(["", *sources], rows),
         _ranked(quality),
         "\n".join(verdicts),
-        f"![Rows in turn: {', '.join(quality.pictures)}.](samples.png)",
+        f"![Rows in turn: {', '.join(_sources(quality))}.](samples.png)",
+        _examples(quality),
         table(["sample", "nearest training picture", "distance"], near),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _sources(quality: Quality) -> list[str]:
+    """Name those who drew the plan's prompts."""
+    return [name for name in quality.pictures if name != "examples"]
+
+
+def _examples(quality: Quality) -> str:
+    """Tell which of the card's prompts the judge names, without what would help a person to."""
+    if not quality.examples:
+        return ""
+    named = sum(example.named for example in quality.examples)
+    ranks = ", ".join(f"{one.number}: {one.rank + 1}" for one in quality.examples)
+    return (
+        f"Of the {len(quality.examples)} prompts of the model's card, one picture each at seed 0, "
+        f"the judge has {named} among its first three of all names (number and place: {ranks}).\n\n"
+        "![Numbered pictures without their prompts.](examples.png)\n\n"
+        "Let somebody name these who has not seen the prompts; `examples` in quality.json has them."
+    )
 
 
 def _ranked(quality: Quality) -> str:

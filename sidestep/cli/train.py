@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -27,7 +28,7 @@ def _channels(
     return channels
 
 
-BUDGETED = {"data", "out", "device", "budget", "minutes", "times"}
+BUDGETED = {"data", "out", "device", "budget", "minutes", "times", "default"}
 
 
 @click.command()
@@ -36,7 +37,7 @@ BUDGETED = {"data", "out", "device", "budget", "minutes", "times"}
     type=click.Choice(["gpu", "cpu"]),
     help="Train the whole embedded model at 128 pixels, students and engines too, by the clock: "
     "gpu, under 25 minutes on an H100; cpu, under 10 hours on two cores, each with a process of "
-    "its own. Takes only --data, --out, --device, --minutes and --times.",
+    "its own. Takes only --data, --out, --device, --minutes, --times and --default.",
 )
 @click.option(
     "--minutes",
@@ -49,6 +50,13 @@ BUDGETED = {"data", "out", "device", "budget", "minutes", "times"}
     default=1.0,
     show_default=True,
     help="With --budget: multiply the time of every part.",
+)
+@click.option(
+    "--default",
+    type=float,
+    metavar="KAPPA",
+    help="With --budget: the student that becomes the model, the others stand beside it. Given "
+    "after the training, it makes that last part anew.  [default: the budget's]",
 )
 @click.option(
     "--data",
@@ -89,6 +97,7 @@ def command(
     budget: str | None,
     minutes: float | None,
     times: float,
+    default: float | None,
     **settings: float,
 ) -> None:
     """Train an autoencoder, then a text encoder and UNet, on `sidestep data`.
@@ -113,8 +122,8 @@ def command(
     if budget is not None:
         _train_by_clock(context, budget)
         return
-    if minutes is not None or times != 1:
-        raise click.UsageError("--minutes and --times need --budget")
+    if minutes is not None or times != 1 or default is not None:
+        raise click.UsageError("--minutes, --times and --default need --budget")
     seed = int(settings["seed"])
     options = EmojiTeacherOptions(
         autoencoder=AutoencoderOptions(steps=int(settings["autoencoder_steps"]), seed=seed),
@@ -158,6 +167,11 @@ def _train_by_clock(context: click.Context, name: str) -> None:
     by_default = context.get_parameter_source("data") is ParameterSource.DEFAULT
     data = Path("data/emoji-128.safetensors") if by_default else given["data"]
     budget = shortened(BUDGETS[name], given["times"])
+    if (default := given["default"]) is not None:
+        if default not in budget.kappas:
+            kappas = ", ".join(f"{kappa:g}" for kappa in budget.kappas)
+            raise click.UsageError(f"--default {default:g} is no student; there are {kappas}")
+        budget = replace(budget, default=default)
     if current().writes:
         minutes = f"{budget.seconds / 60:.1f} minutes of training"
         click.echo(f"{name}: {budget.about}; {minutes}", err=True)

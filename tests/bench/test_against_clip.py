@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from bench.quality.against_clip import published_points, read_points
+from bench.quality.against_clip import nearest_that_fits, published_points, read_points
 from bench.quality.made import kappas_of
 from sidestep.cli.main import main
 from sidestep.errors import InvalidData
@@ -57,6 +57,16 @@ def test_students_of_one_teacher_stand_beside_it_and_the_real_pictures(tmp_path:
         ("one step", "emoji, κ = 3", 0.05, 0.8),
         ("one step", "emoji, κ = 2", 0.06, 0.8),
     ]
+
+
+def test_the_nearest_is_chosen_whose_clip_score_is_almost_the_best(tmp_path: Path) -> None:
+    """Neither the nearest of all, which fits its prompts less, nor the teacher or real pictures."""
+    measured = {1.5: (0.03, 0.794), 3: (0.04, 0.796), 4.5: (0.05, 0.801)}
+    files = [quality(kappa, 0.0, student=judged(*figures)) for kappa, figures in measured.items()]
+    chosen = nearest_that_fits(read_points(write(tmp_path, *files)))
+    assert chosen is not None
+    assert chosen["label"] == "emoji, κ = 3"
+    assert nearest_that_fits([]) is None
 
 
 def test_results_from_before_κ_was_told_have_a_name(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def test_everything_is_measured_of_all_sources(quality: Quality) -> None:
         assert judged.held_out.prompts == 2
         assert judged.diversity is not None
     assert len(quality.nearest) == 6
+    assert [one.number for one in quality.examples] == list(range(1, len(quality.examples) + 1))
 
 
 def test_the_judge_tells_real_pictures_from_a_random_models(quality: Quality) -> None:
@@ -138,6 +139,9 @@ def test_the_report_holds_what_was_measured(
     with Image.open(tmp_path / "samples.png") as grid:
         assert grid.size == (6 * (size + 2) - 2, 2 * (size + 2) - 2)
     assert (tmp_path / "nearest.png").exists()
+    assert (tmp_path / "examples.png").exists()
+    assert [one["prompt"] for one in values["examples"]] == [e.prompt for e in quality.examples]
+    assert not any(example.prompt in text.split("examples.png")[1] for example in quality.examples)
 
 
 def test_goals_are_compared_with_their_bounds(quality: Quality) -> None:

@@ -15,8 +15,10 @@ from sidestep.cli.main import main
     [
         (["--budget", "cpu", "--steps", "5"], "--budget sets --steps itself"),
         (["--budget", "gpu", "--seed", "1", "--size", "64"], "--budget sets --seed, --size itself"),
-        (["--minutes", "9"], "--minutes and --times need --budget"),
-        (["--times", "0.1"], "--minutes and --times need --budget"),
+        (["--minutes", "9"], "--minutes, --times and --default need --budget"),
+        (["--times", "0.1"], "--minutes, --times and --default need --budget"),
+        (["--default", "3"], "--minutes, --times and --default need --budget"),
+        (["--budget", "cpu", "--default", "2"], "no student; there are 1.5, 3, 4.5"),
         (["--budget", "cpu", "--minutes", "0"], "minutes"),
         (["--budget", "tpu"], "tpu"),
     ],

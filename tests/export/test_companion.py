@@ -91,6 +91,16 @@ def test_a_list_of_held_out_prompts_goes_with_it(
     assert folder.has("held-out.txt")
 
 
+def test_its_teacher_is_its_neighbours(
+    student: Path, tiny_model: ModelFolder, tmp_path: Path
+) -> None:
+    folder = write_companion(ModelFolder.open(student), tiny_model, tmp_path / "companion")
+    from distill.folders import teacher_of
+
+    assert teacher_of(folder).resolve() == tiny_model.path.resolve()
+    assert teacher_of(tiny_model) == tiny_model.path
+
+
 def test_a_damaged_neighbour_is_named(
     student: Path, tiny_model: ModelFolder, tmp_path: Path
 ) -> None:

@@ -109,7 +109,7 @@ def test_who_is_refused_pauses_in_a_closed_loop(virtually: Virtually, status: in
         return Answer(status)
 
     async def run() -> Run:
-        return await closed_loop(refuses, callers=2, seconds=1.05)
+        return await closed_loop(refuses, callers=2, seconds=1.05, count=1000)
 
     assert len(virtually(run()).outcomes) == 2 * 11  # at once, and after each of ten pauses
 

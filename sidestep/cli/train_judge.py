@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sidestep.cli.options import run_folder
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import BackendUnavailable, InvalidRequest
 
 
 @click.command()
@@ -22,8 +22,16 @@ from sidestep.errors import BackendUnavailable
 @run_folder("runs/judge")
 @click.option("--steps", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--batch", type=click.IntRange(8, 2048), default=128, show_default=True)
+@click.option(
+    "--size",
+    type=click.IntRange(32, 512),
+    default=64,
+    show_default=True,
+    help="Pixels per side that it sees, a multiple of 32: what larger pictures have besides is "
+    "lost on it. Its training takes twice as long at 128.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
-def command(data: Path, out: Path, steps: int, batch: int, seed: int) -> None:
+def command(data: Path, out: Path, steps: int, batch: int, size: int, seed: int) -> None:
     """Train a judge of emoji, on one CPU core, and write OUT/judge.
 
     A twentieth of the pictures is left out; the last lines tell how often the right name of all
@@ -36,7 +44,9 @@ def command(data: Path, out: Path, steps: int, batch: int, seed: int) -> None:
         from bench.quality.ranking import Ranking
     except ImportError as error:
         raise BackendUnavailable(error.name or "open_clip", "eval") from error
-    options = JudgeOptions(steps=steps, batch=batch, seed=seed)
+    if size % 32:
+        raise InvalidRequest(f"size is {size}; it must be a multiple of 32", field="size")
+    options = JudgeOptions(steps=steps, batch=batch, size_px=size, seed=seed)
     icons, made = read_labelled(data, size_px=options.size_px)
     judged = train_judge(icons, out, out / "judge", options, made)
     told, ranking = judged["measured"], Ranking(**judged["ranking"])

@@ -15,7 +15,7 @@ def test_a_picture_is_named_by_what_fits_it_best(tiny_judge: Path) -> None:
     """Features of names stand for pictures that show exactly that: the last shows another thing."""
     judge, reference = Judge.load(tiny_judge), Reference.load(tiny_judge)
     names = sorted(set(reference.names))
-    asked = [names[0], names[1], "something that no picture shows"]
+    asked = [names[0], names[1], "pizza"]
     seen = judge.read([names[0], names[1], names[0]])
     told = name_examples(judge, reference, seen, asked)
     assert [(one.number, one.prompt, one.rank, one.named) for one in told[:2]] == [

@@ -5,8 +5,8 @@
 `sidestep serve` runs beside the client on this machine. The engine `fake` takes 20 + 2n ms for n
 pictures and sleeps meanwhile, as a CPU does while a GPU draws, so that what is measured is the
 service. Parts: overhead (what it adds to a lone request), saturation (what it keeps of the engine's
-throughput), steady (80% of it, at random times), overload (300% of it, within a deadline), versus
-(beside BentoML's own batching) and soak (many requests: does memory grow?).
+throughput), steady (80% of it, at random times), overload (300% of it, within a deadline) and soak
+(many requests: does memory grow?).
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.arrivals import poisson
 from bench.bare_engine import BareEngine
 from bench.http_client import HttpCaller, Target
-from bench.load import Ask, Run, closed_loop, open_loop
+from bench.load import Run, closed_loop, open_loop
 from bench.machine import cores, load_average
 from bench.queueing import floor_ms
 from bench.running import Running, running
@@ -36,7 +35,6 @@ from sidestep.errors import BenchmarkFailed
 DEADLINE_MS = 1000
 TIMEOUT_S = 60.0
 BODY: dict[str, object] = {"prompt": "red apple", "seed": 7}
-VERSUS_LOADS = (0.25, 0.5, 0.8)
 
 
 @dataclass(frozen=True)
@@ -164,37 +162,6 @@ async def overload(setting: Setting) -> None:
     verdict("  p99 of refusals", percentile(times(run, 429), 99), "ms", at_most=100)
 
 
-async def versus(setting: Setting) -> None:
-    """Ask this service and the same generator behind BentoML's batching, by turns."""
-    command = ("bench.bentoml_batching", "--engine", setting.engine.name)
-    seconds = setting.seconds
-    with running(*command) as other:
-        services = {"sidestep": setting.service, "BentoML": other}
-        for service in services.values():  # its batcher learns from the first batches
-            async with calling(service, BODY) as caller:
-                await closed_loop(caller.ask, callers=8, seconds=2)
-        await _versus(services, "one caller", partial(closed_loop, callers=1, seconds=seconds))
-        for share in VERSUS_LOADS:
-            rate = share * setting.engine.per_second
-            due = poisson(rate, int(rate * seconds))
-            await _versus(services, f"{share:.0%} of capacity", partial(open_loop, due=due))
-            floor = replace(setting, count=1).floor_ms(rate, len(due))
-            print(f"  {'floor':10} {percentiles(floor)}")
-        await _versus(services, "32 callers", partial(closed_loop, callers=32, seconds=seconds))
-
-
-async def _versus(
-    services: dict[str, Running], name: str, load: Callable[[Ask], Awaitable[Run]]
-) -> None:
-    print(f"{name}:")
-    for service_name, service in services.items():
-        async with calling(service, BODY) as caller:
-            run = await load(caller.ask)
-        rate, errors = len(run.good) / run.seconds, len(run.outcomes) - len(run.good)
-        told = f"{percentiles(times(run, 200))}, {rate:.0f} pictures/s, {errors} errors"
-        print(f"  {service_name:10} {told}", flush=True)
-
-
 async def soak(setting: Setting) -> None:
     """Send many requests and look at the service's memory meanwhile."""
     answers = Counter[str]()
@@ -296,7 +263,7 @@ def verdict(
 USUAL = ("overhead", "saturation", "steady", "overload")
 PARTS: dict[str, Callable[[Setting], Coroutine[Any, Any, None]]] = {
     **{part.__name__: part for part in (overhead, saturation, steady, overload)},
-    **{part.__name__: part for part in (versus, soak)},
+    soak.__name__: soak,
 }
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from sidestep.cli.lazy import LazyGroup
 COMMANDS = {
     "engine": ("bench_engine", "Measure engines, beside what others make of the same weights."),
     "http": ("bench_http", "Load a service and find the rate at which it keeps its promise."),
+    "batching": ("bench_batching", "Load the service and BentoML's own batching by turns."),
     "distill": ("bench_distill", "Measure how fast a distillation trains."),
     "ablation": ("bench_ablation", "Judge one student for each way to distil."),
     "compare": ("bench_compare", "Compare two reports: ratios with intervals."),

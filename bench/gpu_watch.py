@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -19,16 +20,18 @@ class GpuWatch:
     """Lets nvidia-smi note what GPUs run at while its block lasts; nothing where it is missing."""
 
     def __enter__(self) -> Self:
-        self._noted = tempfile.TemporaryFile("w+")
+        self._lines: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         query = ["--format=csv,noheader,nounits", f"--query-gpu={','.join(FIELDS)}"]
-        with suppress(OSError):
-            self._process = subprocess.Popen(
-                ["nvidia-smi", *query, f"--loop-ms={EVERY_MS}"],
-                stdin=subprocess.DEVNULL,
-                stdout=self._noted,
-                stderr=subprocess.DEVNULL,
-            )
+        if shutil.which("nvidia-smi"):
+            with suppress(OSError):  # a disk that is full is no reason to measure nothing
+                self._noted = tempfile.TemporaryFile("w+")
+                self._process = subprocess.Popen(
+                    ["nvidia-smi", *query, f"--loop-ms={EVERY_MS}"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._noted,
+                    stderr=subprocess.DEVNULL,
+                )
         return self
 
     def __exit__(
@@ -40,9 +43,9 @@ class GpuWatch:
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
-        self._noted.seek(0)
-        self._lines = self._noted.read().splitlines()
-        self._noted.close()
+            with self._noted:
+                self._noted.seek(0)
+                self._lines = self._noted.read().splitlines()
 
     def beside(self, gpus: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Add to each of `bench.machine.gpus` what it ran at when it was busy, as `loaded`.

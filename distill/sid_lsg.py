@@ -178,6 +178,7 @@ def distil(
     )
     processes = current()
     progress.within(options.seconds, spent=state.spent(), together=processes)
+    stopping = False
     with stop_requests() as stop:
         for step in progress:
             work.update(step)
@@ -190,7 +191,7 @@ def distil(
                 run.on_checkpoint(step, work.student)
             if stopping:
                 break
-        if processes.any(stop.asked):  # in the last step too: what follows may last hours
+        if stopping:  # in the last step too: what follows may last hours
             raise Stopped(progress.step, progress.last, run.folder)
     return whole_unet(work.student.unet)
 

@@ -170,6 +170,7 @@ def train_teacher(
         data = data.to(device)
     progress = Progress(out, "teacher", first=first, last=options.steps, log_every=50)
     progress.within(options.seconds, spent=state.spent(), together=processes)
+    stopping = False
     with stop_requests() as stop:
         for step in progress:
             x0, ids, noise, t = (p[mine].to(device) for p in draw_batch(data, options, step))
@@ -199,6 +200,6 @@ def train_teacher(
                 state.save(step, spent=progress.spent)
             if stopping:
                 break
-        if processes.any(stop.asked):  # in the last step too: what follows may last hours
+        if stopping:  # in the last step too: what follows may last hours
             raise Stopped(progress.step, progress.last, out)
     return averages[0], averages[1]

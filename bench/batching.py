@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.arrivals import poisson
 from bench.bare_engine import BareEngine
@@ -27,7 +28,15 @@ from bench.queueing import floor_ms
 from bench.reports import Report, told_model
 from bench.running import running
 from bench.service import HOST
-from bench.stats import PERCENTS, figure, paired_ratio_estimate, rounds_estimate, summary
+from bench.stats import (
+    PERCENTS,
+    Estimate,
+    figure,
+    paired_ratio_estimate,
+    rounds_estimate,
+    summary,
+    told_estimate,
+)
 from sidestep.model_folder import ModelFolder
 
 OURS, THEIRS, FLOOR = "sidestep", "BentoML", "the queue's floor"
@@ -118,14 +127,13 @@ async def _open(ask: Ask, turn: int, *, per_second: float, seconds: float) -> Ru
     return await open_loop(ask, _due(per_second, seconds, turn))
 
 
-def _due(per_second: float, seconds: float, turn: int) -> Any:
+def _due(per_second: float, seconds: float, turn: int) -> NDArray[np.float64]:
     return poisson(per_second, max(1, round(per_second * seconds)), seed=turn)
 
 
 async def _ask(target: Target, load: Load, turn: int) -> Run:
-    caller = HttpCaller(
-        target, [json.dumps({"prompt": PROMPT, "seed": SEED}).encode()], {}, TIMEOUT_S
-    )
+    body = json.dumps({"prompt": PROMPT, "seed": SEED}).encode()
+    caller = HttpCaller(target, [body], {}, TIMEOUT_S)
     try:
         return await load(caller.ask, turn)
     finally:
@@ -140,9 +148,9 @@ def _rows(load: str, runs: Mapping[str, list[Run]]) -> list[dict[str, Any]]:
     }
     return [
         {
-            **_told(load, service, [turn for turn in latencies[service] if turn]),
-            "pictures_per_s": _estimate(_per_second(its)),
-            "times_as_long": _estimate(_ratio(latencies[service], latencies[OURS]))
+            **_latency(load, service, [turn for turn in latencies[service] if turn]),
+            "pictures_per_s": told_estimate(_per_second(its)),
+            "times_as_long": told_estimate(_ratio(latencies[service], latencies[OURS]))
             if service != OURS
             else None,
             "errors": sum(len(run.outcomes) - len(run.good) for run in its),
@@ -165,24 +173,20 @@ def _floor(load: str, engine: BareEngine, per_second: float, plan: Plan) -> dict
         for turn in range(plan.rounds)
     ]
     nothing = dict.fromkeys(("pictures_per_s", "times_as_long", "errors"))
-    return {**_told(load, FLOOR, turns), **nothing, "codes": {}}
+    return {**_latency(load, FLOOR, turns), **nothing, "codes": {}}
 
 
-def _told(load: str, service: str, turns: list[list[float]]) -> dict[str, Any]:
+def _latency(load: str, service: str, turns: list[list[float]]) -> dict[str, Any]:
     latency = summary(turns)
     percentiles = {f"p{percent}_ms": latency[f"p{percent}"] for percent in PERCENTS}
     return {"load": load, "service": service, "answered": latency["n"], **percentiles}
 
 
-def _ratio(above: list[list[float]], below: list[list[float]]) -> Any:
+def _ratio(above: list[list[float]], below: list[list[float]]) -> Estimate | None:
     pairs = [(a, b) for a, b in zip(above, below, strict=True) if a and b]
     return paired_ratio_estimate([a for a, _ in pairs], [b for _, b in pairs])
 
 
-def _per_second(runs: list[Run]) -> Any:
+def _per_second(runs: list[Run]) -> Estimate | None:
     rates = [[len(run.good) / run.seconds] for run in runs if run.seconds]
     return rounds_estimate(rates, lambda values: float(np.mean(values)))
-
-
-def _estimate(found: Any) -> dict[str, float] | None:
-    return found.told() if found else None

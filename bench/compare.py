@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.markdown import estimate, loop_name, number, table
 from bench.reports import Report
-from bench.stats import Estimate, Values, blocks, ratio_of_rounds_estimate
+from bench.stats import Estimate, Values, blocks, ratio_of_rounds_estimate, told_estimate
 from sidestep.errors import InvalidRequest
 
 TIMED = ("engine", "http")  # the kinds whose rows keep every time
@@ -132,7 +132,7 @@ def _label(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 def _compared(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     ratio = ratio_of_rounds_estimate(_rounds(second), _rounds(first))
     medians = [estimate(row["latency_ms"]["p50"]) for row in (first, second)]
-    told = estimate(ratio.told() if ratio else None)
+    told = estimate(told_estimate(ratio))
     return [*medians, told, _verdict(ratio) + _answered(first, second)]
 
 

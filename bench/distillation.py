@@ -25,7 +25,7 @@ from tqdm import tqdm
 from bench.authors_way import WAYS, Indices, in_the_authors_way
 from bench.peak import measure_peak
 from bench.reports import Report
-from bench.stats import paired_ratio_estimate
+from bench.stats import paired_ratio_estimate, told_estimate
 from bench.worker import rss_peak_mib
 from distill.folders import Teacher, load_teacher
 from distill.options import DistillOptions
@@ -98,7 +98,7 @@ class Result:
         if name == THEIRS or THEIRS not in self.cases:
             return None
         ratio = paired_ratio_estimate(self.cases[THEIRS].rounds_s, self.cases[name].rounds_s)
-        return ratio.told() if ratio else None
+        return told_estimate(ratio)
 
     def report(self) -> Report:
         """Write it as a report: a row for each case, its speed beside the authors' way."""

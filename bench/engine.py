@@ -21,7 +21,7 @@ from bench.certificates import faults_of, gate_faults
 from bench.contender import Contender, Entry, Task
 from bench.costs import costs, device_of
 from bench.engine_rows import Timed, row_of
-from bench.gpu_watch import GpuWatch
+from bench.gpu_watch import add_loads, watching_gpus
 from bench.machine import gpu_memory_mib, machine
 from bench.reports import Report, told_model
 from sidestep.errors import BenchmarkFailed
@@ -68,7 +68,7 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
     with ExitStack() as running:
         contenders, absent, differences = _start(entries, task, running, plan)
         counted = _costs(folder, contenders[0], plan)
-        with GpuWatch() as watch:
+        with watching_gpus() as noted:
             timed = [one for batch in plan.batches for one in _time(contenders, batch, plan)]
         dead = {one.name for one in timed if one.failed}
         stages = {(o.name, o.batch): _stages(o, plan) for o in timed if o.name not in dead}
@@ -92,7 +92,7 @@ def measure(folder: ModelFolder, entries: Sequence[Entry], plan: Plan) -> Report
         ],
         failed=failed or None,
         notes=plan.notes,
-        machine={**begun, "gpus": watch.beside(begun["gpus"])},
+        machine={**begun, "gpus": add_loads(begun["gpus"], noted)},
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.contender import Contender
 from bench.costs import device_of
-from bench.stats import Estimate, paired_ratio_estimate, rounds_estimate, summary
+from bench.stats import paired_ratio_estimate, rounds_estimate, summary, told_estimate
 from sidestep.errors import BenchmarkFailed
 
 TRIAL = 5  # calls to choose the thread count by
@@ -86,8 +86,8 @@ def row_of(
         "threads": one.threads,
         "threads_tried_ms": {str(n): ms for n, ms in one.tried_ms.items() if n is not None},
         "latency_ms": summary(one.rounds),
-        "images_per_s": _told(rate),
-        "times_as_long": _told(ratio),
+        "images_per_s": told_estimate(rate),
+        "times_as_long": told_estimate(ratio),
         "build_s": one.build_s,
         "stages_ms": {name: float(f"{np.median(ms):.6g}") for name, ms in stages.items()},
         **_arithmetic(one, samples, costs),
@@ -115,7 +115,3 @@ def _arithmetic(
         "percent_of_peak": float(f"{100 * reached / peak:.4g}"),
         "floor_ms": float(f"{1e3 * flops / (peak * 1e12):.4g}"),
     }
-
-
-def _told(estimate: Estimate | None) -> dict[str, float] | None:
-    return estimate.told() if estimate else None

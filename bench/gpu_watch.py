@@ -6,73 +6,61 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 EVERY_MS = 500
 BUSY_PERCENT = 50  # of a sample's time, to count as work
 FIELDS = ("index", "utilization.gpu", "clocks.current.sm", "power.draw", "temperature.gpu")
 
 
-class GpuWatch:
-    """Lets nvidia-smi note what GPUs run at while its block lasts; nothing where it is missing."""
+@contextmanager
+def watching_gpus() -> Iterator[list[str]]:
+    """Let nvidia-smi note what GPUs run at; the list has its lines once the block has ended.
 
-    def __enter__(self) -> Self:
-        self._lines: list[str] = []
-        self._process: subprocess.Popen[bytes] | None = None
-        query = ["--format=csv,noheader,nounits", f"--query-gpu={','.join(FIELDS)}"]
+    None where the tool is missing, or no file can be written: that is no reason to measure nothing.
+    """
+    lines: list[str] = []
+    with ExitStack() as opened:
+        file = None
         if shutil.which("nvidia-smi"):
-            with suppress(OSError):  # a disk that is full is no reason to measure nothing
-                self._noted = tempfile.TemporaryFile("w+")
-                self._process = subprocess.Popen(
-                    ["nvidia-smi", *query, f"--loop-ms={EVERY_MS}"],
-                    stdin=subprocess.DEVNULL,
-                    stdout=self._noted,
-                    stderr=subprocess.DEVNULL,
-                )
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            with self._noted:
-                self._noted.seek(0)
-                self._lines = self._noted.read().splitlines()
-
-    def beside(self, gpus: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Add to each of `bench.machine.gpus` what it ran at when it was busy, as `loaded`.
-
-        The least and the median SM clock in MHz, the most power in W and the highest temperature
-        in degrees Celsius; nothing for a GPU that was not seen at work. Once the block has ended.
-        """
-        loaded = self._loaded()
-        return [
-            {**gpu, "loaded": loaded[index]} if loaded.get(index) else dict(gpu)
-            for index, gpu in enumerate(gpus)
-        ]
-
-    def _loaded(self) -> dict[int, dict[str, float]]:
-        noted: dict[int, list[list[float]]] = {}
-        for line in self._lines:
-            with suppress(ValueError):  # a line cut by the end, or a field that the GPU lacks
-                index, busy, *told = (float(cell) for cell in line.split(","))
-                seen = noted.setdefault(int(index), [])
-                if busy >= BUSY_PERCENT and len(told) == len(FIELDS) - 2:
-                    seen.append(told)
-        return {index: _summary(seen) for index, seen in noted.items()}
+            with suppress(OSError):  # a pipe would be full after a minute or two
+                file = opened.enter_context(tempfile.TemporaryFile("w+"))
+        if file is None:
+            yield lines
+            return
+        query = ["--format=csv,noheader,nounits", f"--query-gpu={','.join(FIELDS)}"]
+        command = ["nvidia-smi", *query, f"--loop-ms={EVERY_MS}"]
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL)
+        try:
+            yield lines
+        finally:
+            process.terminate()
+            process.wait()
+            file.seek(0)
+            lines += file.read().splitlines()
 
 
-def _summary(seen: list[list[float]]) -> dict[str, float]:
-    if not seen:
-        return {}
+def add_loads(gpus: Sequence[Mapping[str, Any]], lines: Sequence[str]) -> list[dict[str, Any]]:
+    """Add to each of `bench.machine.gpus` what it ran at when it was busy, as `loaded`.
+
+    lines: what `watching_gpus` noted. The least and the median SM clock in MHz, the most power in W
+    and the highest temperature in degrees Celsius; nothing for a GPU that was not seen at work.
+    """
+    seen: dict[int, list[list[float]]] = {}
+    for line in lines:
+        with suppress(ValueError):  # a line cut by the end, or a field that the GPU lacks
+            index, busy, *told = (float(cell) for cell in line.split(","))
+            if busy >= BUSY_PERCENT and len(told) == len(FIELDS) - 2:
+                seen.setdefault(int(index), []).append(told)
+    return [
+        {**gpu, "loaded": _summary(seen[index])} if index in seen else dict(gpu)
+        for index, gpu in enumerate(gpus)
+    ]
+
+
+def _summary(seen: Sequence[Sequence[float]]) -> dict[str, float]:
     clocks, power, temperature = zip(*seen, strict=True)
     return {
         "clock_sm_least_mhz": min(clocks),

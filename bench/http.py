@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.arrivals import poisson
-from bench.gpu_watch import GpuWatch
+from bench.gpu_watch import add_loads, watching_gpus
 from bench.http_client import HttpCaller, Target, allow_connections
 from bench.http_faults import failure
 from bench.http_rows import row_of
@@ -55,7 +55,7 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
     allow_connections()
     caller = HttpCaller(target, bodies(plan), plan.headers, plan.timeout_s)
     measured = _Measured(target, plan.promise)
-    with GpuWatch() as watch:
+    with watching_gpus() as noted:
         found = await _load(caller, plan, measured)
     return Report(
         kind="http",
@@ -64,7 +64,7 @@ async def measure(target: Target, plan: Plan, **told: Any) -> Report:
         settings={"path": target.path, "body": plan.body, **_settings(plan)},
         figures=_figures(found, plan),
         failed=measured.failed,
-        machine={**begun, "gpus": watch.beside(begun["gpus"])},
+        machine={**begun, "gpus": add_loads(begun["gpus"], noted)},
         **told,
     )
 

@@ -13,6 +13,7 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 
 from bench.service import HOST, free_port
+from sidestep.errors import BenchmarkFailed
 
 START_S = 120.0
 
@@ -61,6 +62,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
         except (URLError, OSError):
             time.sleep(0.05)
     else:
-        raise RuntimeError(f"the service did not start (its status is {process.poll()})")
+        raise BenchmarkFailed(f"the service did not start (its status is {process.poll()})")
     with suppress(HTTPError), straight.open(f"http://{HOST}:{port}/ui/", timeout=START_S):
         pass  # the page loads beside the service, and would be measured with it

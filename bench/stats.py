@@ -81,6 +81,11 @@ def is_above(values: Values, percent: float, bound: float) -> bool:
     return int(np.sum(np.asarray(values) <= bound)) < ranks(len(values), percent)[0]
 
 
+def told_estimate(estimate: Estimate | None) -> dict[str, float] | None:
+    """Return an estimate as reports hold it; None for none."""
+    return estimate.told() if estimate else None
+
+
 def rounds_estimate(
     rounds: Sequence[Values], statistic: Callable[[Values], float]
 ) -> Estimate | None:
@@ -183,7 +188,7 @@ def summary(rounds: Sequence[Values]) -> dict[str, Any]:
             too_few.append(f"p{percent} needs samples of {least_sample(50)} rounds")
         else:
             estimate = percentile_estimate(rounds, percent)
-        told[f"p{percent}"] = estimate.told() if estimate else None
+        told[f"p{percent}"] = told_estimate(estimate)
     told["too_few_for"] = too_few
     return told
 

@@ -28,7 +28,7 @@ from sidestep.errors import BackendUnavailable, InvalidRequest
     default=64,
     show_default=True,
     help="Pixels per side that it sees, a multiple of 32: what larger pictures have besides is "
-    "lost on it. Its training takes twice as long at 128.",
+    "lost on it. A step takes 2.4 times as long at 128.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
 def command(data: Path, out: Path, steps: int, batch: int, size: int, seed: int) -> None:

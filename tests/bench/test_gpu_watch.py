@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.gpu_watch import GpuWatch
+from bench.gpu_watch import add_loads, watching_gpus
 
 GPUS = [{"name": "NVIDIA H100 80GB HBM3"}, {"name": "NVIDIA T400"}]
 
@@ -23,10 +23,10 @@ def test_clocks_are_read_while_a_gpu_works(tmp_path: Path, monkeypatch: pytest.M
     )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    with GpuWatch() as watch:
+    with watching_gpus() as noted:
         while not ready.exists():
             time.sleep(0.01)
-    busy, idle = watch.beside(GPUS)
+    busy, idle = add_loads(GPUS, noted)
     assert busy["name"] == GPUS[0]["name"]
     assert busy["loaded"] == {
         "clock_sm_least_mhz": 1755,
@@ -39,6 +39,6 @@ def test_clocks_are_read_while_a_gpu_works(tmp_path: Path, monkeypatch: pytest.M
 
 def test_without_the_tool_nothing_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with GpuWatch() as watch:
+    with watching_gpus() as noted:
         pass
-    assert watch.beside(GPUS[:1]) == GPUS[:1]
+    assert add_loads(GPUS[:1], noted) == GPUS[:1]

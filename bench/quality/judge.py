@@ -2,7 +2,8 @@
 
 open_clip_config.json, open_clip_model.safetensors   what open_clip opens as `local-dir:FOLDER`
 tokenizer/                                           its words, in CLIP's layout
-reference.safetensors                                the features of every real picture, and blurred
+reference.safetensors                                the features of every real picture, and of some
+                                                     blurred
 judge.json                                           how it was trained and how well it judges
 
 N pictures or texts  D features
@@ -86,8 +87,8 @@ class Reference:
     """The real pictures as the judge sees them: features [N, D], names and styles.
 
     test: bool [N]; the pictures that the judge was not trained on
-    blurred: [N, D]; of the same pictures, blurred a little; None in folders from before they were
-    kept
+    blurred: [M, D]; of the first M of half A (`bench.quality.protocol.halves`), blurred a little;
+        None in folders from before they were kept
     """
 
     features: Features

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.quality.judge import CONFIG, REFERENCE, TOLD, WEIGHTS, Judge, Reference
 from bench.quality.judge_data import Labelled, all_captions, draw_batch
-from bench.quality.protocol import make_plan
+from bench.quality.protocol import halves, make_plan
 from bench.quality.ranking import rank
 from bench.quality.similarity import rank_of_own
 from bench.quality.spoiling import blur_least
@@ -39,6 +39,7 @@ from sidestep.tokenizer import PromptTokenizer
 TOKENS = 24  # the longest caption has 20
 VOCABULARY = 2048
 SAVE_EVERY = 250  # steps
+BLURRED = 1200  # real pictures that are also kept blurred: more than are judged by default
 SHARPEST = 4.6  # log of the logits' largest scale, 100, as in CLIP
 
 
@@ -52,7 +53,7 @@ class JudgeOptions:
     styles_each: pictures of one name in a batch, of different styles
     """
 
-    features: int = 128
+    features: int = 96
     width: int = 16
     layers: tuple[int, int, int, int] = (1, 2, 2, 1)
     text_width: int = 96
@@ -91,9 +92,10 @@ def train_judge(
     _train(network, tokenizer, _shares(data, made, options), run, options)
     network.half().float().eval().requires_grad_(False)  # as its file will give it back
     judge = Judge(network, tokenizer, size_px=options.size_px)
-    seen, blurred = judge.see(data.pictures), judge.see(blur_least(data.pictures))
+    first = halves(len(data.names))[0][:BLURRED]
+    seen, blurred = judge.see(data.pictures), judge.see(blur_least(data.pictures[first]))
     reference = Reference(seen, data.names, data.styles, data.test, blurred)
-    plan = make_plan(reference, images=len(data.names) // 2, held_out=[], diverse=[])
+    plan = make_plan(reference, images=len(first), held_out=[], diverse=[])
     told = {
         "options": asdict(options),
         "measured": examine(judge, data, made),

@@ -27,7 +27,7 @@ class Plan:
 
     yardstick: features [N, D] of the pictures whose captions the prompts are
     real: features [M, D] of half B
-    blurred: features [N, D] of the yardstick's pictures, blurred, where the judge has them
+    blurred: features [N, D] of the yardstick's pictures, blurred, where the judge has as many
     """
 
     prompts: list[str]
@@ -53,15 +53,17 @@ def make_plan(
     them.
     Raises InvalidData if half A has not as many.
     """
-    first, second = (
-        half[[reference.names[row] not in held_out for row in half]]
-        for half in halves(len(reference.names))
-    )
+    asked = np.array([name not in held_out for name in reference.names])
+    halfs = halves(len(reference.names))
+    first, second = (half[asked[half]] for half in halfs)
     if not 4 <= images <= len(first):
         raise InvalidData(
             f"--images is {images}; it must be from 4 to {len(first):,}, half of the real pictures"
         )
     rows = first[:images]
+    blurred = None
+    if reference.blurred is not None:
+        blurred = reference.blurred[asked[halfs[0][: len(reference.blurred)]]][:images]
     return Plan(
         prompts=[f"{reference.names[row]}, {reference.styles[row]}" for row in rows],
         seeds=list(range(images)),
@@ -69,7 +71,7 @@ def make_plan(
         real=reference.features[second],
         held_out=list(held_out),
         diverse=list(diverse),
-        blurred=None if reference.blurred is None else reference.blurred[rows],
+        blurred=blurred if blurred is not None and len(blurred) == images else None,
     )
 
 

@@ -22,7 +22,7 @@ _SEED = 0  # of the noise
 class Ranking:
     """Fréchet distances to half B, each of `pictures` pictures.
 
-    blurred: the real pictures, blurred; None where the judge's folder does not have them
+    blurred: the real pictures, blurred; None where the judge's folder has not as many
     """
 
     pictures: int

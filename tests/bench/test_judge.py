@@ -16,7 +16,7 @@ from bench.quality import judge_training
 from bench.quality.judge import Judge, Reference
 from bench.quality.judge_data import Caption, Labelled, draw_batch, in_order_of, label
 from bench.quality.judge_training import JudgeOptions, contrastive_loss, train_judge
-from bench.quality.protocol import make_plan
+from bench.quality.protocol import halves, make_plan
 from bench.quality.ranking import Ranking, rank
 from bench.quality.similarity import rank_of_own
 from bench.quality.spoiling import blur_least
@@ -71,7 +71,9 @@ def test_it_ranks_real_pictures_before_blurred_ones_and_noise(
     tiny_judge: Path, world: Labelled
 ) -> None:
     judge, reference = Judge.load(tiny_judge), Reference.load(tiny_judge)
-    assert reference.blurred == pytest.approx(judge.see(blur_least(world.pictures)), abs=1e-3)
+    first = halves(len(world.names))[0]
+    blurred = judge.see(blur_least(world.pictures[first]))
+    assert reference.blurred == pytest.approx(blurred, abs=1e-3)
     told = Ranking(**json.loads((tiny_judge / "judge.json").read_text())["ranking"])
     assert told.pictures == 6
     assert told.holds()

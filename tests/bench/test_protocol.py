@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,21 @@ def test_held_out_names_stand_in_neither_half(reference: Reference) -> None:
     assert not any(NAMES[row] == "plum" for row in rows)
     assert sum(NAMES[row] == "fig" for row in rows) == 2
     assert plan.held_out == ["plum", "pear with fig"]
+
+
+def test_blurred_pictures_are_the_yardsticks(reference: Reference) -> None:
+    """Of the first few of half A alone, less what is held out: so not of any number."""
+    blurred = 2 * reference.features[halves(10)[0][:4]]
+    some = replace(reference, blurred=blurred)
+    plan = make_plan(some, images=4, held_out=[], diverse=[])
+    assert plan.blurred is not None
+    assert (plan.blurred == 2 * plan.yardstick).all()
+    assert make_plan(some, images=5, held_out=[], diverse=[]).blurred is None
+    assert make_plan(some, images=4, held_out=["plum"], diverse=[]).blurred is None
+    every = replace(reference, blurred=2 * reference.features[halves(10)[0]])
+    plan = make_plan(every, images=4, held_out=["plum"], diverse=[])
+    assert plan.blurred is not None
+    assert (plan.blurred == 2 * plan.yardstick).all()
 
 
 @pytest.mark.parametrize("images", [0, 3, 6])

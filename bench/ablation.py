@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.ours import EngineDrawer
-from bench.quality.evaluate import EvaluateOptions, Judged, Quality, evaluate
+from bench.quality.evaluate import EvaluateOptions, evaluate
+from bench.quality.result import Judged, Quality
 from bench.reports import Report
 from distill.checkpoints import kept_options
 from distill.folders import load_teacher

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from bench.markdown import table
 from bench.quality.against_clip import CLIP_LOST
-from bench.quality.evaluate import SHOWN, Judged, Quality
+from bench.quality.evaluate import SHOWN
 from bench.quality.examples import save_examples
 from bench.quality.made import how_made
+from bench.quality.result import Judged, Quality
 from distill.progress import save_grid
 from sidestep.files import write_bytes, write_json
 
@@ -119,7 +120,7 @@ def _markdown(quality: Quality, command: str) -> str:
 
 
 def _sources(quality: Quality) -> list[str]:
-    """Name those who drew the plan's prompts."""
+    """Name those who drew the first prompts."""
     return [name for name in quality.pictures if name != "examples"]
 
 

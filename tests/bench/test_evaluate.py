@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench.quality.evaluate import EvaluateOptions, Judged, Quality, evaluate
+from bench.quality.evaluate import EvaluateOptions, evaluate
 from bench.quality.judge_data import Labelled
 from bench.quality.ranking import Ranking
 from bench.quality.report import goals, write_report
+from bench.quality.result import Judged, Quality
 from sidestep.cli.main import main
 from sidestep.engines.pytorch import TorchEngine
 from sidestep.errors import InvalidData
+from sidestep.generator import Generator
 from sidestep.model_folder import ModelFolder
 
 
@@ -143,6 +145,16 @@ def test_the_report_holds_what_was_measured(
     assert [one["prompt"] for one in values["examples"]] == [e.prompt for e in quality.examples]
     riddle = text[text.index("prompts of the model's card") : text.index("| sample |")]
     assert not any(example.prompt in riddle for example in quality.examples)
+
+
+def test_what_is_shown_has_seed_0(built_model: Path, world: Labelled, quality: Quality) -> None:
+    generator = Generator.load(built_model, engine="pytorch")
+    prompts = quality.prompts["first"]
+    drawn = generator.engine(generator.tokenizer(prompts), generator.noise([0] * len(prompts)))
+    assert (quality.pictures["student"] == drawn).all()
+    assert set(quality.pictures) == {"student", "teacher", "examples"}
+    row = quality.nearest[-1]["row"]
+    assert quality.nearest[-1]["nearest"] == f"{world.names[row]}, {world.styles[row]}"
 
 
 def test_goals_are_compared_with_their_bounds(quality: Quality) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODELS = (Path("models/emoji"), Path("models/judge"))
-LEFT_OUT = ("engines", "teacher")  # built on this machine; needed for training alone
+LEFT_OUT = ("engines", "teacher", "openvino-", "onnx-")  # exports made here; for training alone
 
 
 class EmbeddedModel(BuildHookInterface[Any]):
-    """Include the models where they are, without the engines built on this machine."""
+    """Include the models where they are, without what was compiled on this machine."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the models' files, one by one; an editable install reads them in the checkout."""
@@ -22,6 +22,6 @@ class EmbeddedModel(BuildHookInterface[Any]):
             folder = Path(self.root) / model
             for file in sorted(folder.rglob("*")):
                 name = file.relative_to(folder)
-                if file.is_file() and name.parts[0] not in LEFT_OUT:
+                if file.is_file() and not name.parts[0].startswith(LEFT_OUT):
                     inside = f"sidestep/_models/{model.name}/{name.as_posix()}"
                     build_data["force_include"][str(file)] = inside

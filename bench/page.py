@@ -23,15 +23,26 @@ class Section:
     command: str
 
 
-_SD15 = "sidestep new --arch sd15 --random --out sd15 && sidestep export sd15 --precision fp16"
+_SD15 = " && ".join(
+    (
+        "sidestep new --arch sd15 --random --out sd15",
+        "sidestep export sd15 --precision fp16",
+        "sidestep export sd15 --to aoti --precision fp16",
+        "sidestep export sd15 --to tensorrt --precision fp16",
+        "sidestep bench engine sd15 --engine tensorrt --engine onnx-cuda --engine aoti "
+        "--against diffusers,torch-compile",
+    )
+)
 SECTIONS = (
     Section(
         "engines-cpu",
         "Engines on a CPU, beside others",
         "The embedded model, 64x64. All draw the same weights, prompts and noise, each in a "
         "process of its own, in alternating blocks of calls; peers with the best of several "
-        "thread counts, torch.compile with all cores. `times as long` is the ratio of medians to "
-        "the first engine's.",
+        "thread counts, torch.compile, where it is among them, with all cores. `times as long` is "
+        "the ratio of medians to the first engine's. optimum-onnx wants transformers 4, so it has "
+        "an environment of its own: `python -m venv .venv-optimum && .venv-optimum/bin/pip install "
+        "optimum-onnx onnxruntime 'diffusers<0.40' 'transformers<5'`.",
         "sidestep export models/emoji --to openvino && "
         "sidestep bench engine --engine onnx --engine openvino --batches 1,8 "
         "--against diffusers,torch-compile,optimum --out docs/benchmarks/engines-cpu.json",
@@ -46,7 +57,8 @@ SECTIONS = (
         "bentoml-batching",
         "BentoML's own adaptive batching",
         "The same load on a BentoML service whose `@bentoml.api(batchable=True)` does what our "
-        "queue does.",
+        "queue does. Measured minutes after the section above and not by turns with it, which "
+        "[serving](serving.md#measured) has.",
         "python -m bench.bentoml_batching --engine onnx --port 3001 & "
         "sidestep bench http http://127.0.0.1:3001 --callers 2 "
         "--out docs/benchmarks/bentoml-batching.json",
@@ -92,15 +104,13 @@ SECTIONS = (
         "engines-h100",
         "Stable Diffusion 1.5 on an H100",
         "Random weights: cost does not depend on them.",
-        f"{_SD15} && sidestep bench engine sd15 --engine onnx-cuda --engine aoti "
-        "--against diffusers,torch-compile --out docs/benchmarks/engines-h100.json",
+        f"{_SD15} --out docs/benchmarks/engines-h100.json",
     ),
     Section(
         "engines-a100",
         "Stable Diffusion 1.5 on an A100",
         "Random weights: cost does not depend on them.",
-        f"{_SD15} && sidestep bench engine sd15 --engine onnx-cuda --engine aoti "
-        "--against diffusers,torch-compile --out docs/benchmarks/engines-a100.json",
+        f"{_SD15} --out docs/benchmarks/engines-a100.json",
     ),
 )
 HEAD = """# Benchmarks
@@ -108,9 +118,9 @@ HEAD = """# Benchmarks
 Made by `sidestep bench report {source} -o {out}` from the reports in `{source}`;
 [bench-schema.json](bench-schema.json) describes them. Every figure stands with its command, machine
 and date. Figures in brackets are 95% intervals, by the bootstrap, which resamples whole rounds of
-calls, or blocks of neighbouring requests: neighbours resemble each other. That of a percentile also
-holds the binomial interval of the ordered samples, since the bootstrap's ends too low near the
-slowest ones. A percentile that the sample is too small for is a dash.
+calls, or blocks of neighbouring requests: neighbours resemble each other. That of a percentile
+is widened to the binomial interval of the ordered samples, because the bootstrap's ends too low
+among the slowest. A percentile that the sample is too small for is a dash.
 
 - **Latency** is from prompt and noise to pixels in host memory, so a GPU has finished; `cold start`
   from the start of a process to its first picture, its files being in the page cache.
@@ -146,9 +156,9 @@ def page_text(reports: dict[str, Report], source: Path, out: Path) -> str:
     parts = [HEAD.format(source=source.as_posix(), out=out.as_posix())]
     for section in (*SECTIONS, *others):
         report = reports.get(section.name)
-        told = (
-            report_text(report) if report else f"Not yet measured. The command: `{section.command}`"
-        )
+        told = report_text(report) if report else "Not yet measured."
+        if section.command:
+            told += f"\n\nTo measure it: `{section.command}`"
         parts += [f"## {section.heading}", section.text, told]
         for name in (section.name, f"{section.name}-samples"):
             if (source / f"{name}.png").is_file():

@@ -117,7 +117,7 @@ class GenerateRequest(BaseModel):
         return range(self.seed, self.seed + self.count)
 
 
-_BOUNDS = {
+BOUNDS = {  # of each field, as errors tell them
     "prompt": f"a text of 1 to {MAX_PROMPT:,} characters that is not blank",
     "seed": "a whole number from 0 to 2^64 - 1, with seed + count at most 2^64",
     "count": f"a whole number from 1 to {MAX_COUNT}",
@@ -132,12 +132,12 @@ _BOUNDS = {
 
 def _sentence(name: str | None, details: ErrorDetails) -> str:
     if name is None:  # a field's name that is no text, such as half a surrogate pair
-        return f"the request's fields must be {', '.join(_BOUNDS)} ({details['msg']})"
+        return f"the request's fields must be {', '.join(BOUNDS)} ({details['msg']})"
     if details["type"] == "extra_forbidden":
-        return f"{name} is not a field; the fields are {', '.join(_BOUNDS)}"
+        return f"{name} is not a field; the fields are {', '.join(BOUNDS)}"
     if details["type"] == "missing":
-        return f"{name} is missing; it must be {_BOUNDS[name]}"
-    return f"{name} must be {_BOUNDS[name]}"
+        return f"{name} is missing; it must be {BOUNDS[name]}"
+    return f"{name} must be {BOUNDS[name]}"
 
 
 @dataclass(frozen=True)
@@ -190,4 +190,4 @@ def format_of(path: Path) -> ImageFormat:
     for name in FORMATS:
         if suffix == name or (suffix, name) == ("jpg", "jpeg"):
             return name
-    raise InvalidRequest(f"format must be {_BOUNDS['format']}, not {suffix!r}", field="format")
+    raise InvalidRequest(f"format must be {BOUNDS['format']}, not {suffix!r}", field="format")

@@ -70,6 +70,7 @@ def test_extras_exist() -> None:
     for line in lines("pip install"):
         extras = re.findall(r"\[(.*)\]", line)[0].split(",")
         assert set(extras) <= set(project["optional-dependencies"])
+        assert " -e " in line, "an ordinary install leaves the teacher out"
 
 
 @pytest.mark.slow

@@ -108,7 +108,8 @@ def settings_of(kind: type, names: Collection[str] = ()) -> Callable[[Any], Any]
             else:
                 bounds = {"min": told["at_least"], "max": told["at_most"]}
                 ranged = click.IntRange if isinstance(field.default, int) else click.FloatRange
-                given["type"] = ranged(**bounds)
+                bounded = any(bound is not None for bound in bounds.values())
+                given["type"] = ranged(**bounds) if bounded else type(field.default)
             command = click.option(option_of(name), **given)(command)
         return command
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidestep.errors import InvalidRequest
-from sidestep.requests import GenerateRequest, Picture, format_of
+from sidestep.requests import BOUNDS, GenerateRequest, Picture, format_of
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,11 @@ def test_a_picture_is_saved_under_a_name_that_tells_the_truth(tmp_path: Path) ->
         picture.save(tmp_path / "a.png")
     with pytest.raises(InvalidRequest, match="gif"):
         format_of(Path("a.gif"))
+
+
+def test_the_documentation_lists_every_field_with_its_bounds() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    table = page[page.index("| field of `/generate` |") :]
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", table[: table.index("\n\n")], re.M)
+    fields = GenerateRequest.model_fields.items()
+    assert rows == [(name, BOUNDS[name], field.description) for name, field in fields]

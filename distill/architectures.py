@@ -27,6 +27,12 @@ SCHEDULE = {
     "prediction_type": "epsilon",
 }
 
+
+def unusual_part(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a schedule is not as in Stable Diffusion's usual one."""
+    return {key: value for key, value in schedule.items() if SCHEDULE.get(key) != value}
+
+
 _UNET: dict[str, Any] = {
     "sample_size": 64,
     "block_out_channels": (320, 640, 1280, 1280),

@@ -13,6 +13,7 @@ from distill.emoji_data import EmojiSet
 from distill.emoji_sources import caption
 from distill.many_steps import ManyStepTeacher
 from distill.recognition import recognised
+from sidestep.files import one_at_a_time
 from sidestep.generator import Generator
 from sidestep.images import decode
 from sidestep.model_folder import CARD, ModelFolder, write_card
@@ -43,7 +44,9 @@ def measure(
         "teacher_recognised": shares[best],
         "teacher_guidance": best,
     }
-    return write_card(folder.path, replace(folder.card, quality={**folder.card.quality, **quality}))
+    with one_at_a_time(folder.path / CARD):
+        card = ModelFolder.open(folder.path).card  # others may have written it meanwhile
+        return write_card(folder.path, replace(card, quality={**card.quality, **quality}))
 
 
 def known_guidance(path: Path) -> float | None:

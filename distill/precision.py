@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from sidestep.engines.pytorch import forbid_tf32
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -46,8 +48,3 @@ def exact_fp32() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def forbid_tf32() -> None:
-    """Compute fp32 in fp32 from now on: PyTorch's convolutions are TF32 by default."""
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False

@@ -22,7 +22,7 @@ from distill.few_steps import several_steps
 from distill.interrupts import stop_requests
 from distill.losses import Network, NoisyBatch, fake_score_losses, generator_losses
 from distill.options import DistillOptions
-from distill.precision import PRECISIONS, forbid_tf32
+from distill.precision import PRECISIONS
 from distill.processes import current
 from distill.progress import Progress, widest_spread
 from distill.real_pictures import RealLatents
@@ -32,6 +32,7 @@ from distill.tally import Tally
 from distill.texts import Texts
 from distill.trained import Scoring, Trained, prepare
 from distill.watch import Watch
+from sidestep.engines.pytorch import forbid_tf32
 from sidestep.errors import Stopped
 from sidestep.schedule import NoiseSchedule
 

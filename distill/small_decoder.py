@@ -20,8 +20,8 @@ from distill.folders import save_network
 from distill.processes import training_device
 from sidestep.engines.torch_module import load_module
 from sidestep.errors import InvalidTraining
-from sidestep.files import atomic_folder, write_json
-from sidestep.model_folder import SMALL, ModelFolder, write_card
+from sidestep.files import atomic_folder, one_at_a_time, write_json
+from sidestep.model_folder import CARD, SMALL, ModelFolder, write_card
 from sidestep.tokenizer import PromptTokenizer
 
 
@@ -67,10 +67,13 @@ def store_decoder(
     folder: ModelFolder, tiny: AutoencoderTiny, told: dict[str, object]
 ) -> ModelFolder:
     """Write a decoder in fp16 into `folder`, with what is told of it in the card as it now is."""
+    folder.check_beside(SMALL)
     with atomic_folder(folder.path / SMALL) as new:
         save_network(copy.deepcopy(tiny).half(), new)
         config = json.loads((new / "config.json").read_text(encoding="utf-8"))
         config.pop("block_out_channels", None)  # diffusers writes it and then warns about it
         write_json(new / "config.json", config)
-    card = ModelFolder.open(folder.path).card  # others may have written it during the training
-    return write_card(folder.path, replace(card, small_decoder=told)).with_decoder("small")
+    with one_at_a_time(folder.path / CARD):
+        card = ModelFolder.open(folder.path).card  # others may have written it during the training
+        folder = write_card(folder.path, replace(card, small_decoder=told))
+    return folder.with_decoder("small")

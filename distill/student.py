@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from distill.architectures import SCHEDULE
+from distill.architectures import unusual_part
 from distill.autoencoder import to_pictures
 from distill.checkpoints import last_step
 from distill.few_steps import several_steps
@@ -118,7 +118,7 @@ def identity_of(teacher: Teacher, prompts: Sequence[str]) -> dict[str, Any]:
     Of the schedule what is not Stable Diffusion's usual: older runs can be gone on with.
     """
     told = {"teacher": weights_hash(teacher.unet), "prompts": _hash(prompts)}
-    unusual = {key: it for key, it in teacher.schedule.items() if SCHEDULE.get(key) != it}
+    unusual = unusual_part(teacher.schedule)
     return {**told, "schedule": unusual} if unusual else told
 
 

@@ -13,6 +13,7 @@ from export.options import ExportOptions
 from export.unrolled import fold
 from sidestep.engines.aot_inductor import AotInductorEngine, device_here
 from sidestep.engines.manifest import PACKAGE, Manifest, write_manifest
+from sidestep.engines.pytorch import forbid_tf32
 from sidestep.engines.torch_module import GeneratorModule
 from sidestep.errors import CompileFailed, InvalidRequest
 from sidestep.files import sha256
@@ -39,6 +40,7 @@ def export_package(generator: GeneratorModule, job: Job) -> tuple[Certificate, l
     module = job.apply_precision(fold(generator))
     job.stage("compile with AOTInductor")
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    forbid_tf32()  # the compiler reads it
     inputs = {name: value.to(device) for name, value in fused_inputs(card).items()}
     batch = torch.export.Dim("batch", min=1, max=1024)
     package = job.out / PACKAGE

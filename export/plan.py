@@ -66,7 +66,11 @@ def export_plan(generator: GeneratorModule, job: Job) -> tuple[Certificate, list
         job.stages.set_description("certify the plan")
         runner = TensorRtEngine(job.folder, plan=job.out)
         certificate = certify(
-            job.reference, runner, precision=options.precision, proof=certificate.proof
+            job.reference,
+            runner,
+            precision=options.precision,
+            proof=certificate.proof,
+            batches=options.buckets,  # each has a profile and a graph of its own
         )
     certificate.proof["plan"] = {**proof, "run": options.target == "current"}
     return certificate, []

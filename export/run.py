@@ -21,7 +21,8 @@ from export.room import check_room
 from export.tensorrt import check_target
 from sidestep.engines.torch_module import GeneratorModule, load_module
 from sidestep.errors import InvalidRequest
-from sidestep.model_folder import SMALL, ModelFolder, write_card
+from sidestep.files import one_at_a_time
+from sidestep.model_folder import CARD, SMALL, ModelFolder, write_card
 from sidestep.tokenizer import PromptTokenizer
 
 Export = Callable[[GeneratorModule, Job], tuple[Certificate, list[str]]]
@@ -42,7 +43,8 @@ def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> C
         )
     export = _export_of(options)
     check_room(folder, options)
-    card = folder.card
+    card, place = folder.card, folder.place(options.folder)
+    folder.check_beside(place)
     with (
         tqdm(total=stage_count(options), desc="load", unit="stage") as stages,
         tempfile.TemporaryDirectory(dir=folder.path, prefix=".export-") as temporary,
@@ -52,7 +54,6 @@ def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> C
         stages.update()
         tokenizer = PromptTokenizer(folder.path / "tokenizer", length=card.tokens)
         reference = draw_reference(module, tokenizer, card.noise_shape)
-        place = folder.place(options.folder)
         out = Path(temporary) / place
         out.mkdir(parents=True)
         certificate, shares = export(module, Job(folder, options, reference, out, stages))
@@ -81,12 +82,13 @@ def _export_of(options: ExportOptions) -> Export:
 
 def _list(folder: ModelFolder, shares: list[str] | None) -> None:
     """Let the card list what is new, and the files whose weights it reads where it is `onnx/`."""
-    card = ModelFolder.open(folder.path).card
-    if shares is not None and folder.decoder == "full":
-        card = replace(card, onnx_shares=tuple(shares))
-    elif shares is not None:
-        card = replace(card, small_decoder={**card.small_decoder, "onnx_shares": shares})
-    write_card(folder.path, card)
+    with one_at_a_time(folder.path / CARD):
+        card = ModelFolder.open(folder.path).card
+        if shares is not None and folder.decoder == "full":
+            card = replace(card, onnx_shares=tuple(shares))
+        elif shares is not None:
+            card = replace(card, small_decoder={**card.small_decoder, "onnx_shares": shares})
+        write_card(folder.path, card)
 
 
 @contextmanager

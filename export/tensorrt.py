@@ -86,6 +86,8 @@ def build_plan(library: Library, graph: Path, card: ModelCard, options: ExportOp
 
 def _configure(trt: Any, builder: Any, card: ModelCard, options: ExportOptions) -> Any:
     config = builder.create_builder_config()
+    if options.precision == "fp32":
+        config.clear_flag(trt.BuilderFlag.TF32)  # the default, which rounds inputs to 10 bits
     for bucket in options.buckets:
         profile = builder.create_optimization_profile()
         for name, size in (("input_ids", (card.tokens,)), ("noise", card.noise_shape)):

@@ -28,8 +28,10 @@ from serve.settings import Settings
 from serve.signals import on_stop_signal
 from sidestep import __version__
 from sidestep.generator import Generator
+from sidestep.model_info import ModelInfo
 
 PAGE = "/ui"
+TO_REFUSE_S = 1.0  # before the end of a stop, to answer what cannot be drawn any more
 _BUILDING = threading.Lock()  # Gradio knows one page under construction in a process
 TOLD_IN_HEADERS = (
     *("ETag", "Retry-After", "Server-Timing"),
@@ -45,11 +47,17 @@ def create_app(generator: Generator, settings: Settings, *others: Generator) -> 
     models = Models([generator, *others], settings)
     page = LatePage(partial(_page, models))
 
+    def stopping() -> None:
+        page.close()
+        # The server ends what is unanswered when its time is over, without a word.
+        left_s = max(settings.grace_s - TO_REFUSE_S, settings.grace_s / 2)
+        asyncio.get_running_loop().call_later(left_s, models.drain)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await models.start()
         try:
-            with on_stop_signal(page.close):
+            with on_stop_signal(stopping):
                 async with page.running():
                     yield
         finally:
@@ -108,8 +116,12 @@ def _allow_origins(app: FastAPI, origins: str) -> None:
 
 def _page(models: Models) -> FastAPI:
     """Build the page; Gradio is imported here and nowhere earlier."""
-    shown = [generator.info for generator in models.generators]
+
+    async def shown() -> list[ModelInfo]:
+        return [generator.info for generator in models.generators]
+
+    now = [generator.info for generator in models.generators]
     with _BUILDING:
         import ui
 
-        return ui.mount(ui.build(models.generate, shown), PAGE)
+        return ui.mount(ui.build(models.generate, now), PAGE, shown)

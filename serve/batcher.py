@@ -55,6 +55,7 @@ class Batcher:
         self._idle = 0
         self._running: dict[int, Call] = {}  # by the thread that draws
         self._given_up: set[int] = set()  # threads whose results nobody waits for
+        self._opening: set[int] = set()  # threads that open the engine anew
         self._closed = False  # takes nothing new
         self._stopped = threading.Event()
         self._renewing = threading.Lock()
@@ -70,7 +71,8 @@ class Batcher:
     def stop(self, grace_s: float = 0.0) -> None:
         """Take nothing new, draw what waits for at most `grace_s`, fail the rest, end the threads.
 
-        What is left fails with ServiceUnavailable; a batch under way is finished.
+        What is left fails with ServiceUnavailable; a batch under way is finished. A thread that
+        opens the engine anew, which nobody needs any more, is not waited for.
         """
         with self._wake:
             self._closed = True
@@ -80,7 +82,7 @@ class Batcher:
             self._wake.notify_all()
         _fail(left, ServiceUnavailable(STOPPING))
         for thread in self._threads:
-            while thread.is_alive() and thread.ident not in self._given_up:
+            while thread.is_alive() and thread.ident not in self._given_up | self._opening:
                 thread.join(LOOK_EVERY_S)
 
     @property
@@ -129,12 +131,13 @@ class Batcher:
                 job.ids, job.noise = row, latents
             self._wake.notify_all()
 
-    def drop(self, jobs: Iterable[Job]) -> None:
-        """Forget the jobs that no thread has taken yet; nobody waits for them."""
+    def drop(self, jobs: Iterable[Job]) -> int:
+        """Forget the jobs that no thread has taken yet; nobody waits for them; returns how many."""
         with self._wake:
             waiting = [job for job in jobs if job.drawn.cancel()]
             self._lines.take(waiting)
             self._wake.notify_all()
+        return len(waiting)
 
     def _predict(self, key: str, count: int) -> float:
         """Predict the seconds until `count` more pictures of `key` are drawn, from measured times.
@@ -293,14 +296,12 @@ class Batcher:
 
     def _renew(self, opened: int) -> None:
         """Open the engine anew, trying until it succeeds, all stops or another thread did it."""
+        thread, pause_s = threading.get_ident(), 0.1
+        self._opening.add(thread)
         with self._renewing:
-            if self.device.opened != opened:
-                return
-            pause_s = 0.1
-            while not self._stopped.is_set():
+            while self.device.opened == opened and not self._stopped.is_set():
                 try:
                     self.device.renew()
-                    break
                 except Exception as error:
                     logger.error("the engine cannot be opened (%r); trying again", error)
                     self._stopped.wait(pause_s)
@@ -308,6 +309,7 @@ class Batcher:
             with self._wake:
                 self._broken = False
                 self._wake.notify_all()
+        self._opening.discard(thread)
 
 
 def _fail(jobs: Iterable[Job], error: Exception) -> None:

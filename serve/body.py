@@ -77,9 +77,9 @@ def _object(body: bytes) -> dict[str, Any]:
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Join the fields of an object; two of one name would leave one unread."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise MalformedBody(f"{twice} is given more than once", field=twice)
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise MalformedBody(f"{name} is given more than once", field=name)
+        values[name] = value
     return values

@@ -18,7 +18,7 @@ from serve.settings import Settings
 from serve.studio import Studio
 from serve.tracing import trace_stages
 from serve.watching import watch
-from sidestep.errors import ServiceBusy, ServiceUnavailable
+from sidestep.errors import ServiceBusy, ServiceUnavailable, Superseded
 from sidestep.generator import Generator
 from sidestep.requests import GenerateRequest, Picture
 
@@ -61,6 +61,11 @@ class Models:
         await asyncio.gather(*ending, return_exceptions=True)
         await asyncio.gather(*(studio.stop() for studio in self._studios.values()))
 
+    def drain(self) -> None:
+        """Fail what still waits with ServiceUnavailable: the time to finish it is over."""
+        for studio in self._studios.values():
+            self._background(asyncio.to_thread(studio.batcher.stop))
+
     @property
     def names(self) -> list[str]:
         """The models' names, the default first."""
@@ -99,12 +104,16 @@ class Models:
         with studio.metrics.watched():
             request, whose = self._policy.admit(request, studio.generator.name, address)
         studio.requests += 1
+        dropped: list[int] = []
         try:
-            pictures = await studio.generate(request, address=whose)
+            pictures = await studio.generate(request, address=whose, on_dropped=dropped.append)
             trace_stages(self.tracer, pictures)
             return pictures
         except (ServiceBusy, ServiceUnavailable):  # nothing was drawn
             self._policy.give_back(request.count, address)
+            raise
+        except (Superseded, asyncio.CancelledError):  # nobody waits for what was not begun
+            self._policy.give_back(sum(dropped) if dropped else request.count, address)
             raise
         finally:
             studio.requests -= 1

@@ -105,16 +105,20 @@ class ImagesRequest(BaseModel):
         return request
 
     def ours(self, headers: dict[str, Any]) -> GenerateRequest:
-        """Say the same in our own words; `headers` are the fields given as headers."""
-        values = {"prompt": self.prompt, "count": self.n, "format": self.output_format}
-        optional = {
+        """Say the same in our own words; `headers` are the fields given as headers.
+
+        They count where the body has none.
+        """
+        values = {
+            "prompt": self.prompt,
+            "count": self.n,
+            "format": self.output_format,
             "model": self.model,
             "seed": self.seed,
             "quality": self.output_compression,
-            "client_id": self.user,
-            **headers,
         }
-        return GenerateRequest.parse(values | optional)
+        user = {} if self.user is None else {"client_id": self.user}
+        return GenerateRequest.parse(headers | values | user)
 
 
 class UnknownParameter(InvalidRequest):

@@ -47,7 +47,7 @@ def serve(settings: Settings) -> None:
 
 
 def check_guards(settings: Settings) -> None:
-    """Raise InvalidRequest if keys, deny-list, safety hook or access log cannot be used.
+    """Raise InvalidRequest if keys, rates, deny-list, safety hook or access log cannot be used.
 
     And BackendUnavailable where spans are wanted and the package that sends them is missing.
     """
@@ -55,6 +55,10 @@ def check_guards(settings: Settings) -> None:
     from serve.policy import Policy
     from serve.tracing import check_exporter
 
+    for name, needed in (("rate_per_key", "keys"), ("log_prompts", "access_log")):
+        if getattr(settings, name) and not getattr(settings, needed):
+            message = f"{name} does nothing without {needed}; set that too, or leave it out"
+            raise InvalidRequest(message, field=name)
     if settings.keys:
         read_keys(Path(settings.keys))
     if settings.access_log:

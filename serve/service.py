@@ -82,7 +82,8 @@ class WorkerApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the app answer."""
         assert self.app is not None, "a worker answers only after its start"
-        await self.app(scope, receive, send)
+        # BentoML's own route to us is none of ours: metrics would count by its name.
+        await self.app({k: v for k, v in scope.items() if k != "route"}, receive, send)
 
     def guard(self, other: ASGIApp) -> ASGIApp:
         """Put the app's guards around BentoML's own route."""
@@ -93,6 +94,7 @@ class WorkerApp:
 
     async def generate(self, values: dict[str, Any], asked: Request) -> Response:
         """Answer BentoML's own route with one picture, or with an error in our shape."""
+        from serve.body import header_values
         from serve.errors import answer, translate
         from serve.listening import draw
         from serve.pictures import respond
@@ -101,8 +103,10 @@ class WorkerApp:
 
         assert self.app is not None, "a worker answers only after its start"
         try:
-            wanted = GenerateRequest.parse(values)
-            pictures = await draw(asked, self.app.state.models, wanted)
+            models = self.app.state.models
+            with models.metrics.watched():
+                wanted = GenerateRequest.parse({**header_values(asked), **values})
+            pictures = await draw(asked, models, wanted)
             return respond(pictures, MEDIA_TYPES[wanted.format], {"Cache-Control": "no-store"})
         except Exception as error:
             return answer(translate(error))

@@ -49,7 +49,7 @@ class Studio:
         """
         self.generator = generator
         self.requests = 0  # under way, counted by whoever asks
-        device = Device(generator.engine, generator.reopen)
+        device = Device(generator.engine, generator.renew)
         self.batcher = Batcher(device, queue_limit=settings.queue_limit)
         self._watchdog = Watchdog(self.batcher, least_s=settings.hang_s)
         self.metrics = metrics or Metrics().of(generator.name)
@@ -85,17 +85,24 @@ class Studio:
         """How the pictures of a request become files here."""
         return replace(request.encoding, recipe=self._recipe)
 
-    async def generate(self, request: GenerateRequest, *, address: str = "") -> list[Picture]:
+    async def generate(
+        self,
+        request: GenerateRequest,
+        *,
+        address: str = "",
+        on_dropped: Callable[[int], None] = lambda count: None,
+    ) -> list[Picture]:
         """Draw all pictures of a request; picture i has seed + i.
 
         address: whose turn it is where the request has no client_id
+        on_dropped: told, at the end, how many pictures no engine had begun
 
         Cancelling it drops the pictures that no engine has begun. Raises ServiceBusy when it
         would be too late, Superseded when a newer request of the client came, and
         ServiceUnavailable when the engine failed or the service is stopping.
         """
         with self.metrics.watched():
-            work = self._generate(request.with_seed(), address)
+            work = self._generate(request.with_seed(), address, on_dropped)
             if request.supersede and request.client_id:
                 pictures = await self._newest.run(request.client_id, work)
             else:
@@ -103,7 +110,9 @@ class Studio:
         self.metrics.drawn(pictures)
         return pictures
 
-    async def _generate(self, request: GenerateRequest, address: str) -> list[Picture]:
+    async def _generate(
+        self, request: GenerateRequest, address: str, on_dropped: Callable[[int], None]
+    ) -> list[Picture]:
         deadline_ms = request.deadline_ms or self._deadline_ms
         # So that no address can be taken for a client's id.
         key = f"client {request.client_id}" if request.client_id else f"address {address}"
@@ -119,7 +128,7 @@ class Studio:
                 self._submit(order, partial(self._prepare, order, jobs))
             return await order.pictures()
         finally:
-            self.batcher.drop(jobs)
+            on_dropped(self.batcher.drop(jobs))
 
     def _prepare(self, order: Order, jobs: Sequence[Job]) -> None:
         """Tokenise once, draw every seed's noise and supply the jobs."""

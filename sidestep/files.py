@@ -68,8 +68,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         new = Path(name) / path.name
         new.mkdir()
         yield new
-        shutil.rmtree(path, ignore_errors=True)
-        new.rename(path)
+        older = Path(name) / f"{path.name}.old"
+        try:
+            if path.exists():
+                path.rename(older)
+            new.rename(path)
+        except BaseException:  # Ctrl-C between the two
+            if older.exists() and not path.exists():
+                older.rename(path)
+            raise
 
 
 def check_new_folder(path: Path, size_bytes: int) -> None:

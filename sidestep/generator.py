@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sidestep import __version__
 from sidestep.engines.contract import Engine
 from sidestep.engines.several import load_on_devices
+from sidestep.errors import NoGpu
 from sidestep.images import Recipe, encode
 from sidestep.model_folder import ModelFolder
 from sidestep.model_info import ModelInfo
@@ -52,7 +53,7 @@ class Generator:
         self.examples = tuple(examples)
         self.styles: tuple[str, ...] = ()
         self.limits = ""
-        self.reopen = reopen or (lambda: engine)
+        self._reopen = reopen or (lambda: engine)
         self.again: Callable[[], Generator] = lambda: self
         self.source: ModelFolder | None = None
 
@@ -85,6 +86,20 @@ class Generator:
         opened.again = partial(again, devices=devices)
         opened.source = folder
         return opened
+
+    def renew(self) -> Engine:
+        """Open the engine anew after a fault, and draw with that one from now on.
+
+        Raises what opening raises, and NoGpu where another engine opens instead, such as a CPU's
+        where "auto" finds that the GPU is gone: its pictures would bear the name of the first.
+        """
+        engine = self._reopen()
+        if engine.spec != self.engine.spec:
+            raise NoGpu(
+                f"{self.engine.spec.name} cannot be opened anew; {engine.spec.name} opened instead"
+            )
+        self.engine = engine
+        return engine
 
     @property
     def info(self) -> ModelInfo:

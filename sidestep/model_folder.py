@@ -172,6 +172,16 @@ class ModelFolder:
             if sha256(path) != self.card.files[file]:
                 raise InvalidModel(f"{path} does not match {CARD} (damaged); copy the model again")
 
+    def check_beside(self, *new: str) -> None:
+        """Check what is there of the card's files, but for the folders `new`, before a new card.
+
+        A card is written with the hashes of what lies there, and would vouch for damaged files.
+        Raises InvalidModel naming the first.
+        """
+        written = tuple(f"{folder}/" for folder in new)
+        there = (file for file in self.card.files if (self.path / file).is_file())
+        self.check(file for file in there if not file.startswith(written))
+
     def tolerance(self) -> int:
         """Read the levels of 255 that `onnx/certificate.json` allows; 0 without a certificate.
 
@@ -232,6 +242,7 @@ def _embedded(name: str) -> Path | None:
 def write_card(path: Path, card: ModelCard) -> ModelFolder:
     """Hash the folder's files and write `sidestep.json`; returns the folder as it now is.
 
+    Files are taken as they are: see `ModelFolder.check_beside`.
     What a companion reads from the folder beside it (`export.companion`) stays as the card tells.
     """
     listed = [

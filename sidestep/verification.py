@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sidestep.engines.contract import LEVELS, precision_of
 from sidestep.errors import InvalidRequest, VerificationFailed
 from sidestep.generator import Generator
 from sidestep.images import Recipe, decode, read_format, read_recipe
@@ -17,7 +18,8 @@ from sidestep.requests import GenerateRequest
 class Verdict:
     """How far a file's pixels are from those its recipe draws, in levels of 255.
 
-    tolerance: what the engine's certificate allows
+    tolerance: what the certificates of the engines allow: of the one that drew it, by its recipe,
+        and of the one that draws it again
     """
 
     recipe: Recipe
@@ -60,7 +62,9 @@ def verify(data: bytes, folder: ModelFolder, generator: Generator) -> Verdict:
         sizes = [f"{width}x{height}" for height, width, _ in (found.shape, drawn.shape)]
         raise VerificationFailed(f"the picture is {sizes[0]}, but its recipe draws {sizes[1]}")
     difference = np.abs(found.astype(np.int16) - drawn.astype(np.int16))
-    verdict = Verdict(recipe, int(difference.max()), float(difference.mean()), folder.tolerance())
+    precisions = {precision_of(name) for name in (str(recipe.engine), generator.engine.spec.name)}
+    tolerance = max([folder.tolerance(), *(LEVELS[one] for one in precisions - {"fp32"})])
+    verdict = Verdict(recipe, int(difference.max()), float(difference.mean()), tolerance)
     exact = request.format == "png"
     if (verdict.largest_difference if exact else verdict.mean_difference) > verdict.tolerance:
         raise VerificationFailed(

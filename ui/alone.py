@@ -8,7 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from sidestep.client import Client
-from sidestep.errors import InvalidRequest, ServiceUnavailable
+from sidestep.errors import InvalidRequest, ServiceUnavailable, SidestepError
 from sidestep.model_info import ModelInfo
 from ui.app import build, mount
 
@@ -44,7 +44,14 @@ def page_of(client: Client, models: list[ModelInfo]) -> FastAPI:
     """
     if not models:
         raise ServiceUnavailable("the service has no models")
-    return mount(build(client.generate, models), "/")
+
+    async def shown() -> list[ModelInfo]:
+        try:
+            return await client.models() or models
+        except SidestepError:  # the page says so itself when it asks for pictures
+            return models
+
+    return mount(build(client.generate, models), "/", shown)
 
 
 class _Server(uvicorn.Server):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
-from collections.abc import Sequence
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,15 @@ PAGE = Path(__file__).parent / "page"
 # Seconds between looks for files to delete, and the age of a file that is deleted.
 _CACHE = (3600, 3600)
 _ENDPOINTS = ("/gradio_api/run/draw", "/gradio_api/run/read")
-_START = "import(new URL('FILES/page.js', document.baseURI)).then((m) => m.start(element, MODELS))"
+# All that the page reads of Gradio's interface: other routes fetch what a caller names.
+_READ = re.compile(r"/gradio_api/(heartbeat/[^/]+|info/?|startup-events|app_id/?|theme\.css)$")
+_START = """
+const at = (file) => new URL(file, document.baseURI);
+const told = fetch(at("models.json"))
+  .then((answer) => (answer.ok ? answer.json() : props.models))
+  .catch(() => props.models);
+import(at("FILES/page.js")).then(async (page) => page.start(element, await told));
+"""
 
 
 def build(generate: Generate, models: Sequence[ModelInfo]) -> gr.Blocks:
@@ -51,7 +60,7 @@ def build(generate: Generate, models: Sequence[ModelInfo]) -> gr.Blocks:
     with gr.Blocks(title="sidestep", analytics_enabled=False, delete_cache=_CACHE) as page:
         gr.HTML(
             html_template=(PAGE / "page.html").read_text(encoding="utf-8"),
-            js_on_load=_START.replace("FILES", _files()).replace("MODELS", "props.models"),
+            js_on_load=_START.replace("FILES", _files()),
             models=[asdict(model) for model in models],
             apply_default_css=False,
         )
@@ -61,15 +70,25 @@ def build(generate: Generate, models: Sequence[ModelInfo]) -> gr.Blocks:
     return page
 
 
-def mount(page: gr.Blocks, path: str) -> FastAPI:
+def mount(
+    page: gr.Blocks, path: str, models: Callable[[], Awaitable[Sequence[ModelInfo]]]
+) -> FastAPI:
     """Return an app that serves `page` at `path` and asks no other host for anything.
 
+    models: what is served at the moment; models may be opened anew while the page stands
     Its `state.close` ends the connection that every open page holds.
     """
     _warm_up()
     app = FastAPI(openapi_url=None)
     root = path.rstrip("/")
     app.mount(f"{root}/{_files()}", StaticFiles(directory=PAGE))
+
+    @app.get(f"{root}/models.json")
+    async def told() -> JSONResponse:
+        """Tell the page that opens what draws now."""
+        shown = [asdict(model) for model in await models()]
+        return JSONResponse(shown, headers={"Cache-Control": "no-store"})
+
     gr.mount_gradio_app(
         app,
         page,
@@ -90,10 +109,10 @@ def mount(page: gr.Blocks, path: str) -> FastAPI:
 
 
 class OnlyOurEndpoints:
-    """Middleware that lets nothing be posted to Gradio but calls of the page's two endpoints.
+    """Middleware that lets Gradio answer what the page asks, its two endpoints among it.
 
     Gradio would draw for `call/draw` in a task of its own, apart from the request, its key and its
-    rates, and keep files that anybody uploads.
+    rates, keep files that anybody uploads, and fetch `file=https://...` from anywhere.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -102,12 +121,18 @@ class OnlyOurEndpoints:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass reads and our two endpoints on, and answer 404 to the rest."""
-        reads = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS")
-        if reads or scope["path"].endswith(_ENDPOINTS):
+        if scope["type"] != "http" or _is_ours(scope["method"], scope["path"]):
             await self._app(scope, receive, send)
         else:
             error = {"code": "not_found", "message": "nothing is served here", "field": None}
             await JSONResponse({"error": error}, 404)(scope, receive, send)
+
+
+def _is_ours(method: str, path: str) -> bool:
+    """Whether the page asks for this."""
+    if method not in ("GET", "HEAD", "OPTIONS"):
+        return path.endswith(_ENDPOINTS)
+    return "/gradio_api/" not in path or bool(_READ.search(path))
 
 
 def _warm_up() -> None:

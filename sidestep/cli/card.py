@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
-from sidestep.errors import BackendUnavailable, InvalidRequest
+from sidestep.cli.options import refuse_idle
+from sidestep.errors import BackendUnavailable
 
 
 @click.command()
@@ -68,7 +68,7 @@ def command(
     counts as recognised if the real picture nearest to it bears its caption.
     """
     if data is None:
-        _refuse_idle()
+        refuse_idle({"guidance": "--guidance", "count": "--captions"}, "--data")
     try:
         from sidestep.pipeline.measured import gather
         from sidestep.pipeline.model_card import write_model_card
@@ -85,11 +85,3 @@ def command(
         scales = SCALES if guidance is None else (guidance,)
         folder = measure(folder, sets, scales, count=count)
     click.echo(write_model_card(folder, teacher=teacher))
-
-
-def _refuse_idle() -> None:
-    """Refuse flags that change nothing where no captions are drawn."""
-    source = click.get_current_context().get_parameter_source
-    for name, flag in (("guidance", "--guidance"), ("count", "--captions")):
-        if source(name) is ParameterSource.COMMANDLINE:
-            raise InvalidRequest(f"{flag} is about --data; give that too", field=name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidestep.cli.options import DECODER
+from sidestep.cli.options import DECODER, refuse_idle
 from sidestep.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -73,6 +73,8 @@ def command(
     from sidestep.model_folder import ModelFolder
 
     options = ExportOptions(to, precision, layout, parse_buckets(buckets), target, share_weights)
+    if not options.is_plan:
+        refuse_idle({"target": "--target", "buckets": "--buckets"}, "a plan (--to tensorrt-rtx)")
     folder = ModelFolder.open(model).with_decoder(decoder)
     try:
         from export.run import export_model

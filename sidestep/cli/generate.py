@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidestep.cli.options import DECODER, ENGINE, MODEL, SEED
+from sidestep.cli.options import DECODER, ENGINE, MODEL, SEED, refuse_idle
 
 if TYPE_CHECKING:
     from sidestep.generator import Generator
@@ -80,6 +80,7 @@ def command(
             )
         _series(prompts, file, seeds, out, load, batch)
         return
+    refuse_idle({"batch": "--batch"}, "a series (--prompts FILE or --seeds)")
     if not prompts:
         raise click.UsageError("give a prompt, or a file of them with --prompts FILE")
     from sidestep.requests import GenerateRequest

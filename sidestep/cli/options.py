@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from distill.settings import declared, option_of
 from sidestep.engines.load import ENGINES
@@ -74,6 +75,17 @@ REPORT_OUT = click.option(
     help="Write the report here, as JSON.",
 )
 SEED = click.option("--seed", type=int, help="Seed of the first picture; drawn if absent.")
+
+
+def refuse_idle(flags: Mapping[str, str], need: str) -> None:
+    """Refuse flags that change nothing here, by the names of their parameters.
+
+    need: what they are about. Raises InvalidRequest naming the first that was given.
+    """
+    source = click.get_current_context().get_parameter_source
+    for name, flag in flags.items():
+        if source(name) is ParameterSource.COMMANDLINE:
+            raise InvalidRequest(f"{flag} is about {need}; give that too", field=name)
 
 
 def run_folder(default: str) -> Callable[[Any], Any]:

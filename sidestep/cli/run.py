@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from distill.decoder_options import DecoderOptions
 from distill.presets import describe
 from distill.settings import declared
+from sidestep.cli.options import refuse_idle
 from sidestep.cli.recipes import PRESET, recipe_flags, recipe_of
 from sidestep.errors import BackendUnavailable, InvalidModel, InvalidRequest, InvalidTraining
 from sidestep.model_folder import find_model
@@ -147,14 +147,12 @@ def command(**given: Any) -> None:
 
 def _refuse_idle(given: dict[str, Any]) -> None:
     """Refuse flags that change nothing, because the one that they are about is not there."""
-    source = click.get_current_context().get_parameter_source
-    for name, needed, flag in (
-        ("port", "serving", "--serve"),
-        ("decoder_steps", "small_decoder", "--small-decoder"),
-    ):
-        if source(name) is ParameterSource.COMMANDLINE and not given[needed]:
-            mine = f"--{name.replace('_', '-')}"
-            raise InvalidRequest(f"{mine} is about {flag}; give that too", field=name)
+    if not given["serving"]:
+        refuse_idle({"port": "--port"}, "--serve")
+    if not given["small_decoder"]:
+        refuse_idle({"decoder_steps": "--decoder-steps"}, "--small-decoder")
+    if given["preset"] == EMOJI:
+        refuse_idle({"coco": "--coco"}, "a preset of other models than emoji's (--preset)")
     if given["serving"] and given["until"] is not None:
         raise InvalidRequest("--until ends before --serve; leave one out", field="until")
 

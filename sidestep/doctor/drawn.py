@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.certificate import TOLERANCES, Certificate, Reference, certify, draw_reference
+from export.certificate import Certificate, Reference, certify, draw_reference
 from sidestep.doctor.findings import Finding, note, ok, problem
-from sidestep.engines.contract import Engine
+from sidestep.engines.contract import Engine, precision_of
 from sidestep.engines.load import load_engine
 from sidestep.errors import (
     BackendUnavailable,
@@ -118,9 +118,9 @@ def judge(name: str, known: Known, drawn: NDArray[np.uint8], again: NDArray[np.u
 
 def _compare(engine: Engine, reference: Reference, whose: str) -> Finding:
     name = engine.spec.name
-    precision = next((p for p in TOLERANCES if p in name.split("-")), "fp32")
     try:
-        return ok(name, _told(certify(reference, engine, precision=precision), whose))
+        certificate = certify(reference, engine, precision=precision_of(name))
+        return ok(name, _told(certificate, whose))
     except CertificateFailed as error:
         return problem(name, str(error))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sidestep.errors import EngineMismatch, InvalidModel
-from sidestep.files import sha256, write_json
+from sidestep.files import one_at_a_time, sha256, write_bytes, write_json
 
 MANIFEST = "manifest.json"
 PLAN = "generator.plan"
@@ -108,9 +108,12 @@ def _key(*, create: bool) -> bytes:
         return given.encode()
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     path = Path(state) / "sidestep" / "engine.key"
-    if not path.is_file() and create:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_hex(32).encode())
+    if create:
+        with one_at_a_time(path):
+            if not _content(path):
+                write_bytes(path, secrets.token_hex(32).encode(), mode=0o600)
+    return _content(path)
+
+
+def _content(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""

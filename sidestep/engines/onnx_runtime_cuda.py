@@ -40,7 +40,10 @@ class OnnxRuntimeCudaEngine:
         self._session = _open(folder.path / file)
         self.spec = GeneratorSpec.of(folder, "onnx-cuda-fp16" if file == half else "onnx-cuda")
         self._lock = threading.Lock()
-        self._buckets = {b: _Bucket(self._session, self.spec, b) for b in self.spec.buckets}
+        try:
+            self._buckets = {b: _Bucket(self._session, self.spec, b) for b in self.spec.buckets}
+        except Exception as error:  # as in `_open`
+            raise _refused(folder.path / file, error) from error
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
@@ -95,8 +98,13 @@ def _open(path: Path) -> ort.InferenceSession:
     try:
         session = ort.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
-        reason = " ".join(str(error).split())[:300]
-        raise InvalidModel(f"{path} cannot be opened on CUDA ({reason})") from error
+        raise _refused(path, error) from error
     if PROVIDER not in session.get_providers():
         raise NoGpu("ONNX Runtime finds no CUDA GPU; use --engine onnx")
     return session
+
+
+def _refused(path: Path, error: Exception) -> NoGpu:
+    """Tell that CUDA cannot run a graph, whose file is whole: the GPU may be full."""
+    reason = " ".join(str(error).split())[:300]
+    return NoGpu(f"CUDA cannot run {path} ({reason}); use --engine onnx")

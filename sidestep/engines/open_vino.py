@@ -48,7 +48,7 @@ class OpenVinoEngine:
                 f"--to openvino --precision {precision}"
             )
         if graph is None:
-            folder.check([file])
+            folder.check([f for f in (file, f"{file}.data") if f == file or folder.has(f)])
         cores = count_cores()
         path = graph or folder.path / file
         settings = {

@@ -21,6 +21,8 @@ class TorchEngine:
         self, run: Callable[..., Any], device: str, name: str, folder: ModelFolder
     ) -> None:
         """Take the function, the device of its inputs, and the name and model for the spec."""
+        if device == "cuda":
+            forbid_tf32()
         self._run, self._device = run, device
         self._lock = threading.Lock()
         self.spec = GeneratorSpec.of(folder, name)
@@ -36,6 +38,13 @@ class TorchEngine:
             pixels = self._run(ids, torch.from_numpy(noise).to(self._device))
             drawn: NDArray[np.uint8] = pixels.cpu().numpy()
             return drawn
+
+
+def forbid_tf32() -> None:
+    """Compute fp32 in fp32 from now on: PyTorch's convolutions on GPUs are TF32 by default."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 class PyTorchEngine(TorchEngine):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sidestep.engines.buckets import bucket_of, fill
 from sidestep.engines.contract import GeneratorSpec
-from sidestep.engines.cuda import Buffer, call, capture, load_cuda, when_gone
+from sidestep.engines.cuda import Buffer, call, capture, load_cuda, selected_device, when_gone
 from sidestep.engines.manifest import PLAN, Manifest, check_manifest
 from sidestep.engines.plans import mend_of, plans, verify
 from sidestep.engines.tensorrt_library import (
@@ -26,7 +26,13 @@ from sidestep.engines.tensorrt_library import (
     load_library,
     make_logger,
 )
-from sidestep.errors import EngineMismatch, NoGpu
+from sidestep.errors import (
+    BackendUnavailable,
+    EngineMismatch,
+    InvalidModel,
+    NoGpu,
+    SidestepError,
+)
 from sidestep.model_folder import ModelFolder
 
 
@@ -51,7 +57,7 @@ class TensorRtEngine:
         )
         for profile, bucket in enumerate(manifest.buckets):
             self._buckets[bucket] = _Bucket(
-                self._runtime_api, self._engine, self.spec, bucket, profile
+                self._runtime_api, library, self._engine, self.spec, bucket, profile
             )
 
     def __call__(
@@ -65,7 +71,13 @@ class _Bucket:
     """One batch size: its context, buffers and graph, used by one call at a time."""
 
     def __init__(
-        self, runtime: Any, engine: Any, spec: GeneratorSpec, bucket: int, profile: int
+        self,
+        runtime: Any,
+        library: Library,
+        engine: Any,
+        spec: GeneratorSpec,
+        bucket: int,
+        profile: int,
     ) -> None:
         self._runtime, self._lock = runtime, threading.Lock()
         self._stream = call(
@@ -73,7 +85,7 @@ class _Bucket:
             1,  # cudaStreamNonBlocking
         )
         when_gone(self, runtime.cudaStreamDestroy, self._stream)
-        self._context = engine.create_execution_context()
+        self._context = _context(library, engine)
         if self._context is None:
             raise NoGpu(f"too little GPU memory for the context of bucket {bucket}")
         self._buffers = {
@@ -92,8 +104,10 @@ class _Bucket:
         self._buffers["noise"].host[:] = 0
         self._enqueue()  # prepares kernels, which a capture must not
         call(runtime.cudaStreamSynchronize, self._stream)
-        self._graph = capture(runtime, self._stream, self._enqueue)
-        when_gone(self, runtime.cudaGraphExecDestroy, self._graph)
+        self._graph = None
+        if _can_be_captured(self._context, stream):
+            self._graph = capture(runtime, self._stream, self._enqueue)
+            when_gone(self, runtime.cudaGraphExecDestroy, self._graph)
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
@@ -101,7 +115,10 @@ class _Bucket:
         with self._lock:
             fill(self._buffers["input_ids"].host, input_ids)
             fill(self._buffers["noise"].host, noise)
-            call(self._runtime.cudaGraphLaunch, self._graph, self._stream)
+            if self._graph is None:
+                self._enqueue()
+            else:
+                call(self._runtime.cudaGraphLaunch, self._graph, self._stream)
             call(self._runtime.cudaStreamSynchronize, self._stream)
             pixels: NDArray[np.uint8] = self._buffers["pixels"].host[: len(input_ids)].copy()
             return pixels
@@ -114,16 +131,53 @@ class _Bucket:
         self._buffers["pixels"].download(self._stream)
 
 
+def _context(library: Library, engine: Any) -> Any:
+    """Make an execution context whose kernels are all there when its work is captured.
+
+    TensorRT for RTX compiles kernels for the shapes at hand beside the first calls, and a graph
+    captured meanwhile would keep the slow ones that stand in for them.
+    """
+    if library.name != "tensorrt-rtx":
+        return engine.create_execution_context()
+    config = engine.create_runtime_config()
+    strategies = library.trt.DynamicShapesKernelSpecializationStrategy
+    config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+    return engine.create_execution_context(config)
+
+
+def _can_be_captured(context: Any, stream: int) -> bool:
+    """Ask TensorRT for RTX whether a graph can hold a context's work; TensorRT's always can."""
+    ask = getattr(context, "is_stream_capturable", None)
+    return ask is None or bool(ask(stream))
+
+
 def find_plan(folder: ModelFolder) -> Path:
-    """Return the plan for the GPU that is here, fp16 before fp32; raises NoGpu where none is."""
+    """Return the plan for the GPU that is here, fp16 before fp32; raises NoGpu where none is.
+
+    Of several the first that belongs here; if none does, raises what is wrong with the first.
+    """
     places = plans(folder, *NAMES)
     if not has_driver():
         raise NoGpu("no GPU with a CUDA driver answers; use --engine onnx")
     here = targets_here()
-    for precision in ("fp16", "fp32"):
-        for place in places:
-            if place.name.endswith(precision) and any(f"-{t}-" in place.name for t in here):
-                return place
+    named = [
+        place
+        for precision in ("fp16", "fp32")
+        for place in places
+        if place.name.endswith(precision) and any(f"-{target}-" in place.name for target in here)
+    ]
+    refused: list[SidestepError] = []
+    for place in named:
+        if len(named) == 1:
+            return place
+        try:
+            manifest = verify(folder, place)
+            check_here(manifest, load_library(manifest.library), folder)
+            return place
+        except (BackendUnavailable, EngineMismatch, InvalidModel) as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
     raise EngineMismatch(
         "the GPU",
         plan=", ".join(place.name for place in places) or "no plan",
@@ -133,9 +187,9 @@ def find_plan(folder: ModelFolder) -> Path:
 
 
 def targets_here() -> tuple[str, ...]:
-    """Name the targets that fit the first GPU: the current one, and its compute capability."""
+    """Name the targets that fit this thread's GPU: the current one, and its compute capability."""
     runtime = load_cuda()
-    properties = call(runtime.cudaGetDeviceProperties, 0)
+    properties = call(runtime.cudaGetDeviceProperties, selected_device())
     return "current", f"sm{properties.major}{properties.minor}"
 
 
@@ -149,7 +203,7 @@ def check_here(manifest: Manifest, library: Library, folder: ModelFolder) -> Non
     if not has_driver():
         raise NoGpu("no GPU with a CUDA driver answers; use --engine onnx")
     if manifest.target == "current":
-        gpu, driver = driver_of()
+        gpu, driver = driver_of(selected_device())
         check_manifest(manifest, {"gpu": gpu, "driver": driver}, mend)
     elif manifest.target not in (here := targets_here()):
         raise EngineMismatch("the GPU", plan=manifest.target, here=here[-1], mend=mend)

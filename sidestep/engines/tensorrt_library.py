@@ -54,13 +54,13 @@ def has_driver() -> bool:
     return bool(answers and count.value > 0)
 
 
-def driver_of() -> tuple[str | None, str | None]:
-    """Return the first GPU's name and the CUDA version of its driver; None where none answers."""
+def driver_of(device: int = 0) -> tuple[str | None, str | None]:
+    """Return a GPU's name and the CUDA version of its driver; None where none answers."""
     if not has_driver():
         return None, None
     driver = ctypes.CDLL("libcuda.so.1")
     name, version = ctypes.create_string_buffer(256), ctypes.c_int(0)
-    driver.cuDeviceGetName(name, 256, 0)
+    driver.cuDeviceGetName(name, 256, device)
     driver.cuDriverGetVersion(ctypes.byref(version))
     major, minor = divmod(version.value, 1000)
     return name.value.decode(), f"{major}.{minor // 10}"

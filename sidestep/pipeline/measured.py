@@ -36,8 +36,10 @@ def gather(folder: ModelFolder, *files: Path) -> ModelFolder:
 
     files: a quality.json, a paper.json, reports of `sidestep bench engine` and `ablation`, in any
         order; an ablation's stays a file of its own, in `ablations/`
-    Raises InvalidData for a file that is none of them, or was measured on other weights.
+    Raises InvalidData for a file that is none of them, or was measured on other weights, and
+    InvalidModel for a damaged model.
     """
+    folder.check_beside(ABLATIONS)
     quality, latency = dict(folder.card.quality), folder.card.latency
     for file in filter(Path.is_file, files):
         if not is_of(folder, file):

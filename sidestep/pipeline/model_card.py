@@ -11,10 +11,10 @@ from distill.emoji_sources import KEYWORDS, SOURCES
 from distill.many_steps import TEACHER_STEPS, ManyStepTeacher
 from distill.progress import save_grid
 from export.certificate import PROMPTS
-from sidestep.files import write_bytes
+from sidestep.files import one_at_a_time, write_bytes
 from sidestep.generator import Generator
 from sidestep.images import decode
-from sidestep.model_folder import ModelCard, ModelFolder, write_card
+from sidestep.model_folder import CARD, ModelCard, ModelFolder, write_card
 from sidestep.pipeline import card_tables as tables
 
 EMOJI_LIMITS = (
@@ -53,10 +53,12 @@ def write_model_card(folder: ModelFolder, *, teacher: bool | None = None) -> Pat
         drawn = ManyStepTeacher(folder.path).draw(prompts, seeds, guidance_scale=_scale(card))
         rows.append(list(drawn))
     save_grid(folder.path / "samples.png", rows)
-    if _is_emoji(card):
-        styles = tuple(source.style for source in SOURCES)
-        card = replace(card, styles=styles, licences=_emoji_licences())
-    folder = write_card(folder.path, replace(card, limits=_limits(card)))
+    with one_at_a_time(folder.path / CARD):
+        card = ModelFolder.open(folder.path).card  # others may have written it meanwhile
+        if _is_emoji(card):
+            styles = tuple(source.style for source in SOURCES)
+            card = replace(card, styles=styles, licences=_emoji_licences())
+        folder = write_card(folder.path, replace(card, limits=_limits(card)))
     path = folder.path / "README.md"
     write_bytes(path, _text(folder, with_teacher=teacher).encode())
     return path

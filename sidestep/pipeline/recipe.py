@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.quality.coco import PREPARED, TEXTS
+from distill.architecture_check import read_schedule
+from distill.architectures import unusual_part
 from distill.folders import teacher_hash
 from distill.presets import PRESETS
 from export.options import ExportOptions
@@ -58,7 +60,10 @@ class Recipe:
     @cached_property
     def _taught(self) -> str:
         """Hash what is learned from: another teacher or other prompts begin a training anew."""
-        return fingerprint([teacher_hash(self.options.teacher), self.options.prompts])
+        told: list[Any] = [teacher_hash(self.options.teacher), self.options.prompts]
+        if unusual := unusual_part(read_schedule(self.options.teacher)):
+            told.append(unusual)
+        return fingerprint(told)
 
     def _distil(self) -> Stage:
         options = self.options
@@ -92,7 +97,7 @@ class Recipe:
             inputs=lambda: [
                 _weights(self.model, decoder),
                 asdict(options),
-                work.gpu_names() if options.is_plan else [],
+                work.bound_to() if options.is_plan else [],
             ],
             outputs=partial(_all_of, self._place(options, decoder)),
             work=partial(work.export, self.model, decoder, options),

@@ -182,6 +182,13 @@ def here() -> list[Any]:
     return [told["cpu"], told["cores"], gpu_names(), versions()]
 
 
+def bound_to() -> list[Any]:
+    """Identify what a compiled plan is bound to besides the model."""
+    from sidestep.engines.tensorrt_library import driver_of
+
+    return [here(), driver_of()]
+
+
 def gpu_names() -> list[str]:
     """Name the GPUs, for which plans are compiled."""
     from bench.machine import gpus

@@ -85,6 +85,8 @@ def test_prompts_that_look_alike_are_all_written(tiny_model: ModelFolder, tmp_pa
         (["export", "nowhere", "--to", "coreml"], "to is 'coreml'; it must be one of onnx"),
         (["export", "nowhere", "--target", "sm90"], "target is 'sm90'; it must be one of current"),
         (["export", "nowhere", "--buckets", "8,1"], "ascending batch sizes of 1 to 64"),
+        (["export", "nowhere", "--target", "sm89"], "--target is about a plan (--to"),
+        (["generate", "a", "--batch", "4"], "--batch is about a series"),
         (["export", "nowhere"], "nowhere is not a folder"),
         (["data", "emoji", "--size", "9999"], "between 16 and 512"),
         (["card", "nowhere", "--guidance", "3"], "--guidance is about --data; give that too"),

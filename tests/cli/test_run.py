@@ -16,7 +16,6 @@ from distill.folders import Teacher, write_teacher
 from sidestep.cli.run import command
 from sidestep.errors import (
     BackendUnavailable,
-    InvalidData,
     InvalidModel,
     InvalidRequest,
     InvalidTraining,
@@ -91,6 +90,10 @@ def test_another_teacher_changes_all_that_depends_on_it(
     assert "1. distil" in planned.splitlines()[0]
     assert "(unchanged)" in planned.splitlines()[0]
     assert "(to do)" in planned.splitlines()[1]
+    schedule = tmp_path / "teacher" / "scheduler" / "scheduler_config.json"
+    schedule.write_text(schedule.read_text().replace('"epsilon"', '"v_prediction"'))
+    planned = run(flags, "--until", "export", "--dry-run").stdout
+    assert "(to do)" in planned.splitlines()[0], "its schedule counts too"
 
 
 def test_another_runs_folder_is_refused(flags: list[str], tmp_path: Path) -> None:
@@ -145,7 +148,7 @@ def test_a_dry_run_writes_nothing(flags: list[str], tmp_path: Path) -> None:
         (["--decoder-steps", "5"], InvalidRequest, "--decoder-steps is about --small-decoder"),
         (["--serve", "--until", "bench"], InvalidRequest, "--until ends before --serve"),
         (["--teacher", "/nowhere"], InvalidModel, "/nowhere"),
-        (["--coco", "/nowhere"], InvalidData, "/nowhere/prepared.json is missing"),
+        (["--coco", "/nowhere"], InvalidRequest, "--coco is about a preset of other models"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(

@@ -54,6 +54,20 @@ def shifted(levels: int, *, every: int) -> Callable[[Pixels], Pixels]:
     return alter
 
 
+def test_it_is_drawn_in_every_batch_that_is_asked_for(
+    reference: Reference, engine: OnnxRuntimeEngine
+) -> None:
+    drawn: list[int] = []
+
+    def note(pixels: Pixels) -> Pixels:
+        drawn.append(len(pixels))
+        return pixels
+
+    certificate = certify(reference, Altered(engine, note), batches=(1, 4, 8))
+    assert certificate.batches == (1, 2, 4, 5, 8)
+    assert set(drawn) == {1, 2, 4, 5, 8}
+
+
 def test_an_honest_engine_passes(reference: Reference, engine: OnnxRuntimeEngine) -> None:
     assert reference.contrast > FLAT
     certificate = certify(reference, engine)

@@ -9,7 +9,8 @@ import pytest
 from export.options import ExportOptions
 from export.run import export_model
 from sidestep.errors import InvalidModel
-from sidestep.model_folder import CARD, ModelFolder, write_card
+from sidestep.model_folder import CARD, ONNX, ModelFolder, write_card
+from sidestep.pipeline.measured import gather
 
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
 
@@ -38,5 +39,27 @@ def test_weights_that_cannot_be_read_are_named(tiny_model: ModelFolder, damage: 
     path.unlink()
     if damage == "truncated":
         path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(InvalidModel, match=r"diffusion_pytorch_model\.safetensors cannot be read"):
+    told = "cannot be read" if damage == "missing" else "does not match"
+    with pytest.raises(InvalidModel, match=rf"diffusion_pytorch_model\.safetensors {told}"):
         export_model(tiny_model)
+
+
+@pytest.mark.parametrize("file", ["tokenizer/merges.txt", "onnx/generator.onnx"])
+def test_a_damaged_file_is_not_vouched_for_by_a_new_card(
+    tiny_model: ModelFolder, file: str
+) -> None:
+    path = tiny_model.path / file
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(InvalidModel, match="does not match"):
+        export_model(tiny_model, ExportOptions(layout="diffusers"))
+    with pytest.raises(InvalidModel, match="does not match"):
+        gather(tiny_model)
+    with pytest.raises(InvalidModel, match="does not match"):
+        ModelFolder.open(tiny_model.path).check()
+
+
+def test_what_an_export_writes_anew_may_be_damaged_or_gone(tiny_model: ModelFolder) -> None:
+    (tiny_model.path / ONNX).write_bytes(b"no graph")
+    tiny_model.check_beside("onnx")
+    (tiny_model.path / ONNX).unlink()
+    tiny_model.check_beside()

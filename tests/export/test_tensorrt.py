@@ -29,15 +29,16 @@ from export.tensorrt import (
     OPSET,
     SPACE,
     Plan,
+    _configure,
     check_target,
     check_tensors,
     prove_precision,
 )
-from sidestep.engines.manifest import MANIFEST, PLAN
+from sidestep.engines.manifest import MANIFEST, PLAN, write_manifest
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.plans import verify
-from sidestep.engines.tensor_rt import TensorRtEngine
-from sidestep.engines.tensorrt_library import has_driver, load_library
+from sidestep.engines.tensor_rt import TensorRtEngine, find_plan
+from sidestep.engines.tensorrt_library import has_driver, load_library, make_logger
 from sidestep.engines.torch_module import load_module
 from sidestep.errors import (
     BackendUnavailable,
@@ -175,6 +176,50 @@ def test_a_plan_that_does_not_belong_here_is_refused(
     line = str(raised.value)
     assert "--to tensorrt-rtx --target sm89 --precision fp16" in line
     assert "\n" not in line
+
+
+@needs_library
+def test_an_empty_key_is_made_anew(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As a full disk leaves it: a signature with it would be anybody's."""
+    folder = ModelFolder.open(place.parents[1])
+    manifest = verify(folder, place)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    key = tmp_path / "sidestep" / "engine.key"
+    key.parent.mkdir()
+    key.write_bytes(b"")
+    write_manifest(place, manifest)
+    assert len(key.read_bytes()) == 64
+    assert key.stat().st_mode & 0o777 == 0o600
+    verify(folder, place)
+
+
+@needs_library
+def test_of_several_plans_the_one_that_belongs_here_is_taken(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidestep.engines.tensor_rt.has_driver", lambda: True)
+    monkeypatch.setattr("sidestep.engines.tensor_rt.targets_here", lambda: ("current", "sm89"))
+    folder = ModelFolder.open(place.parents[1])
+    stale = shutil.copytree(place, place.with_name("tensorrt-rtx-current-fp16"))
+    another_plan(stale, monkeypatch)
+    assert find_plan(folder) == place
+    (place / PLAN).unlink()
+    with pytest.raises(EngineMismatch, match="the plan's hash is"):
+        find_plan(folder)
+    shutil.rmtree(stale)
+    assert find_plan(folder) == place  # which then says itself what is wrong
+
+
+@needs_library
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_fp32_is_not_tf32(precision: str) -> None:
+    library = load_library("tensorrt-rtx")
+    builder = library.trt.Builder(make_logger(library)[0])
+    options = ExportOptions(to="tensorrt-rtx", target="sm89", precision=precision)
+    config = _configure(library.trt, builder, ModelFolder.open().card, options)
+    assert config.get_flag(library.trt.BuilderFlag.TF32) == (precision == "fp16")
 
 
 @needs_library

@@ -217,6 +217,26 @@ def test_a_broken_engine_fails_everybody_and_is_opened_anew(make: Make) -> None:
     assert fresh.batches == [1]
 
 
+def test_a_stop_does_not_wait_for_an_engine_that_is_opened_anew(make: Make) -> None:
+    gate, opening, leave = Gate(), threading.Event(), threading.Event()
+
+    def reopen() -> FakeEngine:
+        opening.set()
+        assert leave.wait(60)
+        return FakeEngine()
+
+    batcher = make(FakeEngine(before=gate), reopen=reopen)
+    gate.fault = True
+    (failed,) = settle(submit(batcher, 1))
+    assert isinstance(failed, ServiceUnavailable)
+    assert opening.wait(20)
+    stopping = threading.Thread(target=batcher.stop)
+    stopping.start()
+    stopping.join(20)
+    assert not stopping.is_alive()
+    leave.set()
+
+
 def test_pixels_of_a_wrong_shape_are_a_fault_and_not_a_hang(make: Make) -> None:
     class Short(FakeEngine):
         rows = 8
@@ -239,7 +259,7 @@ def test_a_dropped_job_is_never_drawn(make: Make) -> None:
     batcher = make(engine)
     first = held(gate, batcher)
     left, kept = submit(batcher, 2), submit(batcher, 1)
-    batcher.drop(left)
+    assert batcher.drop([*left, *first]) == 2, "what an engine has begun is not dropped"
     assert batcher.queued == 1
     gate.opened.set()
     settle(first + kept)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ from serve.app import create_app
 from serve.models import Models
 from serve.settings import Settings
 from sidestep.engines.fake import FakeEngine
-from sidestep.errors import InvalidModel, ServiceUnavailable
+from sidestep.errors import InvalidModel, ServiceBusy, ServiceUnavailable, Superseded
 from sidestep.generator import Generator
 from sidestep.images import read_recipe
 from sidestep.model_folder import ONNX, ModelFolder
@@ -32,6 +33,39 @@ class Tinted(FakeEngine):
 
 def named(name: str, tokenizer: PromptTokenizer, engine: FakeEngine) -> Generator:
     return Generator(name, tokenizer, engine)
+
+
+async def test_pictures_that_nobody_began_are_not_charged(tokenizer: PromptTokenizer) -> None:
+    gate = threading.Event()
+    gate.set()
+    engine = FakeEngine(tokens=12, before=lambda _: gate.wait(60))
+    models = Models([named("m", tokenizer, engine)], Settings(rate_per_address=16))
+    await models.start()
+    gate.clear()
+
+    def ask(count: int, client: str = "typist") -> asyncio.Task[Any]:
+        values = {"prompt": "a", "count": count, "client_id": client, "supersede": True}
+        request = GenerateRequest.parse(values)
+        return asyncio.ensure_future(models.generate(request, address="here"))
+
+    first = ask(1, "another")
+    while not models.of(None).batcher.calls():
+        await asyncio.sleep(0.005)
+    replaced, gone = ask(6), ask(6, "leaves")
+    await asyncio.sleep(0.1)
+    newest = ask(1)
+    gone.cancel()
+    with pytest.raises(Superseded):
+        await replaced
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    again = ask(14, "third")  # of 16 two are drawn
+    await asyncio.sleep(0.1)
+    gate.set()
+    assert [len(await one) for one in (first, newest, again)] == [1, 1, 14]
+    with pytest.raises(ServiceBusy, match="16 pictures a minute"):
+        await ask(4)
+    await models.stop()
 
 
 @pytest.fixture(scope="module")

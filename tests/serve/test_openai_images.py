@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from serve.moving_mean import MovingMean
+from serve.openai_images import ImagesRequest
 from sidestep.images import decode, read_recipe
 
 PATH = "/v1/images/generations"
@@ -29,6 +30,13 @@ def test_the_pictures_are_ours_as_base64(http: httpx.Client) -> None:
     alone = http.post("/generate", json={"prompt": "red apple", "seed": 8})
     assert base64.b64decode(told["data"][1]["b64_json"]) == alone.content
     assert "total;dur=" in answer.headers["server-timing"]
+
+
+def test_the_body_s_user_goes_before_the_header() -> None:
+    headers = {"client_id": "header", "deadline_ms": 500}
+    ours = ImagesRequest(prompt="a", user="body").ours(headers)
+    assert (ours.client_id, ours.deadline_ms) == ("body", 500)
+    assert ImagesRequest(prompt="a").ours(headers).client_id == "header"
 
 
 def test_absent_and_null_fields_have_openai_s_defaults(http: httpx.Client) -> None:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from serve.run import _tell_when_ready
+from serve.run import _tell_when_ready, check_guards
+from serve.settings import Settings
+from sidestep.errors import InvalidRequest
 
 
 def test_it_tells_when_it_is_ready_whatever_proxy_is_set(
@@ -24,3 +26,12 @@ def test_it_tells_when_it_is_ready_whatever_proxy_is_set(
     telling.start()
     telling.join(20)
     assert capsys.readouterr().out == f"sidestep is ready: {url} (Ctrl-C stops it)\n"
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [(Settings(rate_per_key=5), "keys"), (Settings(log_prompts=True), "access_log")],
+)
+def test_a_setting_that_does_nothing_alone_is_refused(settings: Settings, needed: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"does nothing without {needed}"):
+        check_guards(settings)

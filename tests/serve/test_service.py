@@ -47,6 +47,10 @@ def test_the_service_from_start_to_stop(
             assert "sidestep_pictures_total" in http.get("/metrics").text
             speaks_bentoml(http, answer.content)
             assert http.get("/ui/").status_code == 200
+            counted = http.get("/metrics").text
+            for route in ("/generate", "/bentoml/generate", "/ui", "other"):
+                assert f'route="{route}",status="' in counted
+            assert 'route=""' not in counted
             large = http.post(
                 "/generate", content=b" " * 2_000_000, headers={"content-type": "application/json"}
             )
@@ -112,6 +116,45 @@ def test_what_was_accepted_is_finished(
     assert output == ""
 
 
+def test_what_cannot_be_finished_is_refused_in_our_words(
+    serving: Callable[..., AbstractContextManager[subprocess.Popen[str]]],
+    free_port: Callable[[], int],
+    tiny_model: ModelFolder,
+    tmp_path: Path,
+    wait_until: Callable[[Callable[[], bool]], None],
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    flags = ("--engine", "fake", "--deadline-ms", "60000", "--queue-limit", "2000")
+
+    def ask(number: int) -> httpx.Response:
+        body = {"prompt": "a", "count": 16, "client_id": str(number)}
+        return httpx.post(f"{url}/generate", json=body, timeout=120)
+
+    def waiting() -> bool:
+        metrics = httpx.get(f"{url}/metrics", timeout=60).text
+        found = re.search(r"^sidestep_queued_pictures\{.*\} (\S+)$", metrics, re.M)
+        return found is not None and float(found[1]) > 900
+
+    with (
+        serving(tiny_model.path, port, tmp_path, *flags, "--grace-s", "2") as process,
+        ThreadPoolExecutor(64) as pool,
+    ):
+        httpx.get(f"{url}/generate?prompt=a", timeout=60)
+        asked = [pool.submit(ask, number) for number in range(64)]  # 1,024 pictures, 4.6 s
+        wait_until(waiting)
+        process.send_signal(signal.SIGTERM)
+        answers = [one.result() for one in asked]
+        process.communicate(timeout=120)
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert refused
+    for answer in refused:
+        assert answer.status_code == 503
+        assert "stopping" in answer.json()["error"]["message"]
+        assert int(answer.headers["retry-after"]) > 0
+    assert process.returncode == 0
+
+
 def test_who_leaves_bentoml_s_own_route_is_not_drawn_for(
     serving: Callable[..., AbstractContextManager[subprocess.Popen[str]]],
     free_port: Callable[[], int],
@@ -149,6 +192,8 @@ with bentoml.SyncHTTPClient({str(http.base_url)!r}) as client:
     assert native.content == expected
     assert native.headers["x-seed"] == "7"
     assert "total;dur=" in native.headers["server-timing"]
+    late = http.post("/bentoml/generate", json=body, headers={"X-Deadline-Ms": "1"})
+    assert (late.status_code, late.json()["error"]["code"]) == (429, "busy")
     refused = http.post("/bentoml/generate", json={**body, "seed": -1})
     assert refused.status_code == 422
     assert refused.json()["error"]["field"] == "seed"

@@ -104,6 +104,17 @@ def test_without_a_graph_auto_takes_pytorch(tiny_model: ModelFolder) -> None:
     assert load_engine(folder).spec.name.startswith("pytorch-")
 
 
+def test_weights_beside_a_graph_are_checked_too(tiny_model: ModelFolder) -> None:
+    place = tiny_model.path / "openvino-fp32"
+    place.mkdir()
+    for name in ("generator.onnx", "generator.onnx.data"):
+        (place / name).write_bytes(b"of a large model")
+    folder = write_card(tiny_model.path, tiny_model.card)
+    (place / "generator.onnx.data").write_bytes(b"damaged")
+    with pytest.raises(InvalidModel, match=r"generator\.onnx\.data does not match"):
+        load_engine(folder, "openvino")
+
+
 def test_a_damaged_graph_is_told_and_not_passed_over(tiny_model: ModelFolder) -> None:
     (tiny_model.path / ONNX).write_bytes(b"no graph")
     with pytest.raises(InvalidModel, match=r"generator\.onnx does not match"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from sidestep.engines.fake import FakeEngine
-from sidestep.errors import InvalidModel, InvalidRequest
+from sidestep.errors import InvalidModel, InvalidRequest, NoGpu
 from sidestep.generator import Generator
 from sidestep.images import decode, read_recipe
 from sidestep.model_folder import CARD, ONNX, ModelFolder, find_model, named_folder, write_card
@@ -52,6 +53,28 @@ def test_more_pictures_than_a_batch_holds(tokenizer: PromptTokenizer) -> None:
     assert engine.batches == [4, 4, 2]
     assert [p.seed for p in pictures] == list(range(10))
     assert len({p.data for p in pictures}) == 10
+
+
+def test_a_renewed_engine_takes_the_place_of_the_first(tokenizer: PromptTokenizer) -> None:
+    """Also of what holds its memory."""
+    gone = weakref.ref(first := FakeEngine(tokens=12))
+    second = FakeEngine(tokens=12)
+    generator = Generator("fake", tokenizer, first, reopen=lambda: second)
+    del first
+    assert generator.renew() is second
+    assert generator.engine is second
+    assert gone() is None
+
+
+def test_another_engine_does_not_draw_under_the_name_of_the_first(
+    tokenizer: PromptTokenizer,
+) -> None:
+    first, other = FakeEngine(tokens=12), FakeEngine(tokens=12)
+    other.spec = replace(other.spec, name="onnx-cpu")
+    generator = Generator("fake", tokenizer, first, reopen=lambda: other)
+    with pytest.raises(NoGpu, match="fake cannot be opened anew; onnx-cpu opened instead"):
+        generator.renew()
+    assert generator.engine is first
 
 
 @pytest.mark.parametrize("file", [ONNX, "tokenizer/vocab.json", "tokenizer/merges.txt", CARD])

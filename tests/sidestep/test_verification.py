@@ -55,6 +55,18 @@ def test_one_level_is_within_the_certificate_and_two_are_not(tiny_model: ModelFo
                 verify(changed, tiny_model, generator)
 
 
+def test_another_precision_is_allowed_what_its_certificate_allows(tiny_model: ModelFolder) -> None:
+    generator = Generator.load(tiny_model.path)
+    data = generator("red apple", seed=7).data
+    recipe, pixels = read_recipe(data), decode(data).copy()
+    assert recipe is not None
+    pixels[3, 4, 1] += 7 if pixels[3, 4, 1] < 128 else -7
+    half = encode(pixels, "png", replace(recipe, engine="tensorrt-rtx-fp16"))
+    assert verify(half, tiny_model, generator).tolerance == 8
+    with pytest.raises(VerificationFailed, match="up to 7/255"):
+        verify(encode(pixels, "png", recipe), tiny_model, generator)
+
+
 def test_what_cannot_be_verified_is_said(tiny_model: ModelFolder) -> None:
     generator = Generator.load(tiny_model.path)
     bare = generator.generate(GenerateRequest(prompt="a", seed=1), recipe=False)[0].data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,40 @@ def test_nothing_else_can_be_posted(http: httpx.Client, route: str) -> None:
     refused = http.post(f"/ui/gradio_api/{route}", json=body)
     assert refused.status_code == 404
     assert refused.json()["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "file=https://example.com/",
+        "file=/etc/passwd",
+        "proxy=https://example.com/",
+        "queue/data?session_hash=a",
+        "call/draw/1",
+        "openapi.json",
+        "info/../file=https://example.com/",
+    ],
+)
+def test_gradio_reads_nothing_for_anybody(http: httpx.Client, route: str) -> None:
+    """Its `file=` would fetch whatever address a caller names."""
+    with socket.create_connection((http.base_url.host, http.base_url.port)) as raw:
+        raw.sendall(f"GET /ui/gradio_api/{route} HTTP/1.0\r\nHost: here\r\n\r\n".encode())
+        answer = raw.makefile("rb").read()
+    assert b" 404 " in answer.splitlines()[0]
+    assert b'"not_found"' in answer
+
+
+def test_a_page_that_opens_learns_what_draws_now(
+    make_generator: Callable[[FakeEngine], Generator], listen: Listen
+) -> None:
+    app = create_app(make_generator(FakeEngine(tokens=12)), Settings())
+    with httpx.Client(base_url=listen(app), timeout=60) as http:
+        (first,) = http.get("/ui/models.json").json()
+        assert first["name"] == "fake"
+        app.state.models.generators[0].limits = "Fruit."
+        again = http.get("/ui/models.json")
+        assert again.json() == [{**first, "limits": "Fruit."}]
+        assert again.headers["cache-control"] == "no-store"
 
 
 def test_errors_are_answers(http: httpx.Client) -> None:

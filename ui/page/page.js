@@ -109,6 +109,7 @@ class Page {
   #show(wanted, pictures) {
     const [first] = pictures;
     this.#shown = { ...wanted, seed: first.seed, weights: this.#model(wanted.model).weights };
+    clearTimeout(this.#retrying); // of an older edit, which an answer has come before
     this.#retryMs = 0;
     this.#say("error", "");
     this.#say("cut", first.dropped && `The prompt is too long; left out: ${first.dropped}`);

@@ -16,6 +16,7 @@ from distill.folders import Teacher, write_teacher
 from sidestep.cli.run import command
 from sidestep.errors import (
     BackendUnavailable,
+    InvalidData,
     InvalidModel,
     InvalidRequest,
     InvalidTraining,
@@ -148,7 +149,12 @@ def test_a_dry_run_writes_nothing(flags: list[str], tmp_path: Path) -> None:
         (["--decoder-steps", "5"], InvalidRequest, "--decoder-steps is about --small-decoder"),
         (["--serve", "--until", "bench"], InvalidRequest, "--until ends before --serve"),
         (["--teacher", "/nowhere"], InvalidModel, "/nowhere"),
-        (["--coco", "/nowhere"], InvalidRequest, "--coco is about a preset of other models"),
+        (["--coco", "/nowhere"], InvalidData, "/nowhere/prepared.json is missing"),
+        (
+            ["--preset", "emoji", "--coco", "/nowhere"],
+            InvalidRequest,
+            "--coco is about a preset of other models",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(

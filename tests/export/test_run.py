@@ -39,8 +39,7 @@ def test_weights_that_cannot_be_read_are_named(tiny_model: ModelFolder, damage: 
     path.unlink()
     if damage == "truncated":
         path.write_bytes(data[: len(data) // 2])
-    told = "cannot be read" if damage == "missing" else "does not match"
-    with pytest.raises(InvalidModel, match=rf"diffusion_pytorch_model\.safetensors {told}"):
+    with pytest.raises(InvalidModel, match=r"diffusion_pytorch_model\.safetensors cannot be read"):
         export_model(tiny_model)
 
 

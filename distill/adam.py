@@ -76,10 +76,12 @@ class AdamWithoutMomentum(Optimizer):
 def _parts(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
     """Split parameters into runs of at least PART elements, which bounds what an update holds."""
     part: list[nn.Parameter] = []
+    size = 0
     for parameter in parameters:
         part.append(parameter)
-        if sum(one.numel() for one in part) >= PART:
+        size += parameter.numel()
+        if size >= PART:
             yield part
-            part = []
+            part, size = [], 0
     if part:
         yield part

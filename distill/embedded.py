@@ -47,10 +47,12 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
     """
     current().rows(budget.teacher.teacher.batch)
     current().passes(budget.student.batch, budget.student.per_device_batch)
-    torch.backends.cudnn.benchmark = True  # every part has pictures of one size
+    torch.backends.cuda.matmul.allow_tf32 = False  # Muon's products grow from such errors
+    torch.backends.cudnn.benchmark = True  # each part of the teacher has pictures of one size
     _timed(out, "teacher", partial(train_emoji_teacher, data, out, budget.teacher, device=device))
     prompts = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
     kappas = (budget.default, *(kappa for kappa in budget.kappas if kappa != budget.default))
+    torch.backends.cudnn.benchmark = False  # a student's minute has too many sizes to try all ways
     for kappa in kappas:
         work = partial(_distil, out, prompts, budget, (kappa, kappas), device)
         _timed(out, f"student {kappa:g}", work)

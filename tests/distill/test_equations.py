@@ -29,6 +29,23 @@ GUIDANCES = {
 Predict = Callable[[Tensor, int, Tensor], Tensor]  # one picture, its timestep, one text
 
 
+@pytest.mark.parametrize(
+    ("name", "kappa", "scales"),
+    [
+        ("short", 0.5, (1, 0.5, 0.5, 1)),
+        ("simplest", 2, (2, 1, 1, 1)),
+        ("zero-cfg", 1, (0, 0, 0, 1)),
+        ("anti-cfg", 2, (-2, -2, -2, 1)),
+        ("anti-cfg", -2, (-2, -2, -2, 1)),
+    ],
+)
+def test_strategies_are_those_of_the_table(
+    name: str, kappa: float, scales: tuple[float, ...]
+) -> None:
+    """docs/sid-lsg.md; LSG, long and none are held by the authors' values."""
+    assert strategy(name, kappa) == Guidance(*scales)
+
+
 def alpha_bar(t: int) -> float:
     """The running product of 1 - beta, betas linear in their square roots."""
     first, last = math.sqrt(0.00085), math.sqrt(0.012)

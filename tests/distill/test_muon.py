@@ -48,6 +48,20 @@ def test_an_update_is_as_large_as_adamws() -> None:
     assert float((weight.detach() * weight.grad).sum()) < 0
 
 
+def test_its_steps_are_nesterovs_with_decay() -> None:
+    source = torch.Generator().manual_seed(0)
+    weight = nn.Parameter(torch.randn(6, 10, generator=source))
+    optimizer = Muon([weight], lr=0.1, momentum=0.9, weight_decay=0.5)
+    wanted, momentum = weight.detach().clone(), torch.zeros(6, 10)
+    for gradient in torch.randn(3, 6, 10, generator=source):
+        weight.grad = gradient
+        optimizer.step()
+        momentum = 0.9 * momentum + 0.1 * gradient
+        (direction,) = orthogonal([0.1 * gradient + 0.9 * momentum])
+        wanted = (1 - 0.1 * 0.5) * wanted - 0.1 * 0.2 * 10**0.5 * direction
+    torch.testing.assert_close(weight.detach(), wanted)
+
+
 def test_it_learns_a_linear_map() -> None:
     source = torch.Generator().manual_seed(0)
     x, wanted = torch.randn(64, 8, generator=source), torch.randn(4, 8, generator=source)
@@ -69,6 +83,7 @@ def test_only_hidden_matrices_go_to_muon() -> None:
         {
             "conv_in": nn.Conv2d(4, 8, 3),
             "inner": nn.Conv2d(8, 8, 3),
+            "conv_out": nn.Conv2d(8, 4, 3),
             "norm": nn.GroupNorm(2, 8),
             "embeddings": nn.Embedding(10, 8),
         }
@@ -76,4 +91,4 @@ def test_only_hidden_matrices_go_to_muon() -> None:
     optimizers = hidden_and_rest([network], lr=1e-3)
     (hidden,) = optimizers["muon"].param_groups[0]["params"]
     assert hidden is network["inner"].weight
-    assert len(optimizers["adamw"].param_groups[0]["params"]) == 6
+    assert len(optimizers["adamw"].param_groups[0]["params"]) == 8

@@ -27,15 +27,16 @@ from distill.guidance import strategy
 from distill.options import DistillOptions
 from distill.student import distil_folder
 
-teacher, out, parallel, precision, *steps = sys.argv[1:]
+teacher, out, parallel, precision, *more = sys.argv[1:]
+steps, iterations = (*map(int, more), *(1, 2)[len(more):])
 options = DistillOptions(
     guidance=strategy("long", 3),
-    iterations=2,
+    iterations=iterations,
     batch=4,
     learning_rate=1e-6,
     parallel=parallel,
     precision=precision,
-    steps=int(steps[0]) if steps else 1,
+    steps=steps,
 )
 distil_folder(Path(teacher), ["red apple", "pizza"], Path(out), options)
 """
@@ -141,7 +142,7 @@ def run(tmp_path: Path, out: str, processes: int, *arguments: str) -> dict[str, 
     done = start(tmp_path, out, torchrun, *arguments)
     told = done.communicate()[1]
     assert done.returncode == 0, told
-    return load_file(tmp_path / out / "state-000002.safetensors")
+    return load_file(max((tmp_path / out).glob("state-*.safetensors")))
 
 
 # Of three steps the two updates run 2 and 3, and then 2 and 2 (`draw_k`).
@@ -215,9 +216,10 @@ def test_a_run_goes_on_with_another_number_of_processes(
     tiny_teacher: Teacher, tmp_path: Path
 ) -> None:
     write_teacher(tmp_path / "teacher", tiny_teacher)
-    run(tmp_path, "out", 2, "fsdp", "fp16")
-    again = run(tmp_path, "out", 1, "ddp", "fp16")
-    assert again["scaler/theta/scale"] > 0
+    first = run(tmp_path, "out", 2, "fsdp", "fp16")
+    again = run(tmp_path, "out", 1, "ddp", "fp16", "1", "3")
+    for key in ("optimizer/theta/0/step", "scaler/theta/_growth_tracker"):
+        assert again[key] == first[key] + 1
 
 
 def test_passes_share_a_process_rows_evenly() -> None:

@@ -22,6 +22,15 @@ def test_oklab_and_back() -> None:
     assert torch.allclose(to_srgb(to_oklab(rgb)), rgb, atol=1e-3)
     white = to_oklab(torch.ones(1, 3, 1, 1)).flatten()
     assert white.tolist() == pytest.approx([1, 0, 0], abs=1e-3)
+    red = to_oklab(torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1)).flatten()
+    assert red.tolist() == pytest.approx([0.628, 0.2249, 0.1258], abs=1e-3)  # Ottosson's
+
+
+def test_a_colour_differs_from_its_neighbours_enough() -> None:
+    assert not may_become(28, "red")
+    assert not may_become(28, "orange")
+    assert not may_become(350, "red")
+    assert may_become(28, "green")
 
 
 @pytest.mark.parametrize("colour", [c for c in TARGETS if c not in {"red", "pink"}])
@@ -33,6 +42,10 @@ def test_a_red_thing_becomes_another_colour_and_keeps_its_dot(colour: str) -> No
     drawn = recolour(rgba, hue, [colour])
     again, _ = dominant_hue(drawn)
     assert abs((float(again) - TARGETS[colour][2] + 180) % 360 - 180) < 25
+    light, chroma, _ = TARGETS[colour]
+    before, after = (to_oklab(picture[:, :3])[0, :, 3, 3] for picture in (rgba, drawn))
+    assert abs(after[0] - light) < abs(before[0] - light)
+    assert abs(after[1:].norm() - chroma) < 0.05
     assert torch.allclose(drawn[0, :3, 6, 6], rgba[0, :3, 6, 6], atol=0.02)
     assert torch.equal(drawn[:, 3], rgba[:, 3])
 

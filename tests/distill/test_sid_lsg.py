@@ -22,9 +22,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from distill import ema
+from distill.checkpoints import last_step
 from distill.ema import half_life_beta
 from distill.folders import Teacher, write_teacher
-from distill.guidance import STRATEGIES, strategy
+from distill.guidance import STRATEGIES, Guidance, strategy
+from distill.losses import NoisyBatch, fake_score_losses, generator_losses, one_step
 from distill.options import DistillOptions
 from distill.processes import Processes
 from distill.progress import logged_losses
@@ -57,6 +60,69 @@ def weights(network: nn.Module) -> dict[str, torch.Tensor]:
 
 def equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[key], b[key]) for key in a) and a.keys() == b.keys()
+
+
+def test_an_update_is_algorithm_1_written_again(tiny_teacher: Teacher, texts: EncodedTexts) -> None:
+    guidance = Guidance(1.5, 2, 0.5, 3, alpha=1.2)
+    options = replace(OPTIONS, guidance=guidance, ema_half_life=100)
+    phi = tiny_teacher.unet
+    work = Distillation(phi, texts, SCHEDULE, options)
+    theta, psi, mean = (copy.deepcopy(phi) for _ in range(3))
+    adam = {
+        network: torch.optim.Adam(network.requires_grad_(True).parameters(), 1e-3, (0.0, 0.999))
+        for network in (theta, psi)
+    }
+
+    def predict(unet: nn.Module) -> Any:
+        return lambda x_t, t, text: unet(x_t, t, text).sample
+
+    def batch(phase: str, step: int, **given: float) -> NoisyBatch:
+        draw = work.samples.draw(phase, step, range(2), **given)  # type: ignore[arg-type]
+        x_g = one_step(predict(theta), SCHEDULE, draw.z[:, 0], draw.text)
+        return NoisyBatch(x_g, draw.noise, draw.t, draw.text, texts.null_text)
+
+    def learn(network: nn.Module) -> None:
+        adam[network].step()
+        for other in adam.values():
+            other.zero_grad()
+
+    for step in (41, 42):
+        work.update(step)
+        with torch.no_grad():
+            seen = batch("fake", step, empty=0.1)
+        fake_score_losses(predict(psi), SCHEDULE, seen, guidance).mean().backward()
+        learn(psi)
+        drawn = batch("generator", step)
+        generator_losses(predict(psi), predict(phi), SCHEDULE, drawn, guidance).mean().backward()
+        learn(theta)
+        ema.update(mean, theta, beta=0.5 ** (2 / min(100, 0.05 * 2 * (step - 1))))
+    assert work.average is not None
+    for ours, wanted in ((work.theta, theta), (work.psi, psi), (work.average, mean)):
+        found, again, before = (
+            torch.cat([weight.detach().flatten() for weight in network.parameters()])
+            for network in (ours.unet, wanted, phi)
+        )
+        moved = (again - before).norm()
+        assert moved > 0
+        assert (found - again).norm() <= 1e-2 * moved
+
+
+def test_timesteps_are_of_the_papers_range(texts: EncodedTexts) -> None:
+    t = Samples(texts, (4, 8, 8), seed=0).draw("watch", 0, range(3000)).t
+    assert 20 <= int(t.min()) < 40
+    assert 960 < int(t.max()) <= 979
+
+
+def test_the_clock_goes_on_where_a_run_stopped(
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
+) -> None:
+    """A run whose time is spent does nothing more."""
+    options = replace(OPTIONS, iterations=10**6, checkpoint_every=1, seconds=0.05)
+    distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path))
+    ended = last_step(tmp_path)
+    assert ended >= 1
+    distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path))
+    assert last_step(tmp_path) == ended
 
 
 def test_the_teacher_is_left_alone_and_the_student_is_not(

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import wait
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from serve.batcher import Batcher
 from serve.device import Device
-from serve.lines import Drawn, Job
+from serve.lines import Drawn, Job, Lines
 from sidestep.engines.fake import FakeEngine
 from sidestep.errors import ServiceBusy, ServiceUnavailable
 
@@ -275,6 +276,32 @@ def test_a_job_without_inputs_holds_up_nobody(make: Make) -> None:
     assert engine.batches == [1]
     batcher.supply(slow, *rows(2))
     assert all(isinstance(result, Drawn) for result in settle(slow))
+
+
+def test_keys_take_turns_also_one_picture_at_a_time() -> None:
+    lines, ready = Lines(), np.zeros(1, np.float32)
+    lines.add([Job("grid", LONG_S, noise=ready) for _ in range(3)])
+    lines.add([Job("typist", LONG_S, noise=ready)])
+    turns = []
+    while lines:
+        (job,) = lines.first(1)
+        lines.take([job])
+        turns.append(job.key)
+    assert turns == ["grid", "typist", "grid", "grid"]
+
+
+def test_the_predicted_wait_counts_workers_and_what_is_overdue(make: Make) -> None:
+    gate = Gate()
+    batcher = make(FakeEngine(before=gate, workers=2))
+    jobs = held(gate, batcher) + held(gate, batcher)
+    for size, seconds in ((1, 100.0), (8, 400.0)):
+        for _ in range(100):
+            batcher.device.times.add(size, seconds)
+    thread, call = next(iter(batcher.calls().items()))
+    batcher._running[thread] = replace(call, began=call.began - 130)  # by 30 s
+    assert batcher._predict("a", 16) == pytest.approx(30 + 400, abs=5)  # 8 for each worker
+    gate.opened.set()
+    settle(jobs)
 
 
 def test_the_predicted_wait_follows_the_measured_times(make: Make) -> None:

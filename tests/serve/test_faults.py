@@ -169,5 +169,6 @@ async def test_every_request_beyond_capacity_is_told_so(make_generator: MakeGene
     drawn = [answer for answer in answers if isinstance(answer, list)]
     refused = [answer for answer in answers if isinstance(answer, ServiceBusy)]
     assert len(drawn) + len(refused) == 100
+    assert refused
     assert len(drawn) >= 4
     assert all(len(pictures) == 4 for pictures in drawn)

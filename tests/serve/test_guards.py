@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from serve.app import create_app
 from serve.keys import add_key, revoke_key
@@ -188,14 +191,37 @@ async def test_a_rate_is_busy_to_our_client(serve_with: Serve) -> None:
         assert refused.value.retry_after_s > 30
 
 
-def test_one_key_cannot_supersede_another_s_requests(serve_with: Serve, tmp_path: Path) -> None:
-    path = tmp_path / "keys.json"
-    secrets = [add_key(path, name) for name in ("anna", "bert")]
-    url = serve_with(keys=str(path))
-    body = {"prompt": "a", "client_id": "c" * 128, "supersede": True}
-    for secret in secrets:
-        answer = httpx.post(f"{url}/generate", json=body, headers={"X-API-Key": secret}, timeout=60)
-        assert answer.status_code == 200
+def test_one_key_cannot_supersede_another_s_requests(
+    make_generator: Callable[[FakeEngine], Generator],
+    listen: Callable[[FastAPI], str],
+    wait_until: Callable[[Callable[[], bool]], None],
+    tmp_path: Path,
+) -> None:
+    path, gate = tmp_path / "keys.json", threading.Event()
+    anna, bert = (add_key(path, name) for name in ("anna", "bert"))
+    gate.set()
+    generator = make_generator(FakeEngine(tokens=12, before=lambda _: gate.wait(60)))
+    app = create_app(generator, Settings(keys=str(path), deadline_ms=600_000))
+    url = listen(app)
+    batcher = app.state.models.of(None).batcher
+
+    def ask(key: str, client: str) -> int:
+        body = {"prompt": "a", "client_id": client, "supersede": True}
+        asked = httpx.post(f"{url}/generate", json=body, headers={"X-API-Key": key}, timeout=120)
+        return asked.status_code
+
+    gate.clear()
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask, anna, "holder")]
+        wait_until(lambda: bool(batcher.calls()))
+        asked.append(pool.submit(ask, anna, "c" * 128))
+        wait_until(lambda: batcher.queued == 1)
+        asked.append(pool.submit(ask, bert, "c" * 128))
+        wait_until(lambda: batcher.queued == 2 or asked[1].done())
+        newer = pool.submit(ask, bert, "c" * 128)
+        wait_until(asked[2].done)
+        gate.set()
+        assert [one.result() for one in (*asked, newer)] == [200, 200, 409, 200]
 
 
 @pytest.mark.parametrize("path", ["/generate", "/v1/images/generations", "/nope", "/ui/"])

@@ -61,6 +61,20 @@ def test_memory_is_bounded() -> None:
     assert len(rates) == MOST_CALLERS
 
 
+def test_who_asked_least_lately_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve.rates.MOST_CALLERS", 3)
+    rates = Rates(1, "address", Clock())
+    for caller in "abc":
+        rates.take(caller, 16)
+    with pytest.raises(ServiceBusy):
+        rates.take("a", 1)  # refused, but asked lately
+    rates.take("d", 16)
+    for caller in "ad":
+        with pytest.raises(ServiceBusy):
+            rates.take(caller, 1)
+    rates.take("b", 16)  # as if it had never been here
+
+
 def test_nothing_is_limited_unless_told() -> None:
     rates = Rates(0, "address")
     for _ in range(1000):

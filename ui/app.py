@@ -30,7 +30,7 @@ PAGE = Path(__file__).parent / "page"
 _CACHE = (3600, 3600)
 _ENDPOINTS = ("/gradio_api/run/draw", "/gradio_api/run/read")
 # All that the page reads of Gradio's interface: other routes fetch what a caller names.
-_READ = re.compile(r"/gradio_api/(heartbeat/[^/]+|info/?|startup-events|app_id/?|theme\.css)$")
+_READ = re.compile(r"heartbeat/[^/]+|info/?|startup-events|app_id/?|theme\.css")
 _START = """
 const at = (file) => new URL(file, document.baseURI);
 const told = fetch(at("models.json"))
@@ -132,7 +132,8 @@ def _is_ours(method: str, path: str) -> bool:
     """Whether the page asks for this."""
     if method not in ("GET", "HEAD", "OPTIONS"):
         return path.endswith(_ENDPOINTS)
-    return "/gradio_api/" not in path or bool(_READ.search(path))
+    _, interface, asked = path.partition("/gradio_api/")  # the first: an address may have another
+    return not interface or bool(_READ.fullmatch(asked))
 
 
 def _warm_up() -> None:

@@ -94,6 +94,7 @@ def test_nothing_else_can_be_posted(http: httpx.Client, route: str) -> None:
     "route",
     [
         "file=https://example.com/",
+        "file=https://example.com/gradio_api/theme.css",
         "file=/etc/passwd",
         "proxy=https://example.com/",
         "queue/data?session_hash=a",

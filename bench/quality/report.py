@@ -59,10 +59,11 @@ def write_report(
         for pictures in samples
         if pictures[row * COLUMNS :]
     ]
-    save_grid(out / "samples.png", rows)
+    if rows:  # a brief evaluation shows none
+        save_grid(out / "samples.png", rows)
     if quality.examples:
         save_examples(out / "examples.png", quality.pictures["examples"])
-    if real is not None:
+    if real is not None and quality.nearest:
         pairs = [samples[0][: len(quality.nearest)], [real[n["row"]] for n in quality.nearest]]
         save_grid(out / "nearest.png", pairs)
     path = out / "quality.md"
@@ -104,6 +105,7 @@ def _markdown(quality: Quality, command: str) -> str:
     ]
     if quality.closed is not None:
         verdicts.append(f"- of the distance from start to teacher {quality.closed:.0%} are closed")
+    shown = _sources(quality)
     near = [[one["prompt"], one["nearest"], f"{one['distance']:.3f}"] for one in quality.nearest]
     parts = [
         f"# {quality.model}: {quality.images:,} pictures",
@@ -112,9 +114,9 @@ def _markdown(quality: Quality, command: str) -> str:
         table(["", *sources], rows),
         _ranked(quality),
         "\n".join(verdicts),
-        f"![Rows in turn: {', '.join(_sources(quality))}.](samples.png)",
+        f"![Rows in turn: {', '.join(shown)}.](samples.png)" if shown else "",
         _examples(quality),
-        table(["sample", "nearest training picture", "distance"], near),
+        table(["sample", "nearest training picture", "distance"], near) if near else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

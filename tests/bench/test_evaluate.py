@@ -97,6 +97,17 @@ def test_a_guidance_of_0_is_a_guidance(
     assert found.guidance == 0
 
 
+def test_a_brief_report_has_the_comparison_alone(
+    built_model: Path, store: Path, options: EvaluateOptions, world: Labelled, tmp_path: Path
+) -> None:
+    """As `sidestep run --budget` asks for."""
+    found = evaluate(built_model, store, replace(options, brief=True))
+    told = write_report(found, tmp_path, command="sidestep run", real=world.pictures).read_text()
+    assert f"| {found.student.seen.frechet:.4f} |" in told
+    assert ".png" not in told
+    assert {file.name for file in tmp_path.iterdir()} == {"quality.json", "quality.md"}
+
+
 def test_the_share_that_was_closed_needs_a_teacher_nearer_than_the_start(quality: Quality) -> None:
     def at(frechet: float) -> Judged:
         return replace(quality.real, seen=replace(quality.real.seen, frechet=frechet))

@@ -6,16 +6,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from urllib.error import HTTPError, URLError
+from contextlib import contextmanager
+from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
-from bench.service import HOST, free_port
+from bench.service import HOST, START_S, free_port, wait_for_page
 from sidestep.errors import BenchmarkFailed
-
-START_S = 120.0
 
 
 class Running:
@@ -63,5 +61,4 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(0.05)
     else:
         raise BenchmarkFailed(f"the service did not start (its status is {process.poll()})")
-    with suppress(HTTPError), straight.open(f"http://{HOST}:{port}/ui/", timeout=START_S):
-        pass  # the page loads beside the service, and would be measured with it
+    wait_for_page(port)

@@ -11,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
 from sidestep.errors import BenchmarkFailed
 
 HOST = "127.0.0.1"
+START_S = 120.0
 _CODE = "import sys; sys.path.append({root!r}); from sidestep.cli.main import main; main()"
 
 
@@ -41,9 +44,22 @@ def serving(*flags: str) -> Iterator[str]:
             else:
                 raise BenchmarkFailed(f"the service did not start: {' '.join(told)[-400:]}")
             Thread(target=deque, args=(process.stdout, 0), daemon=True).start()  # keeps it going
+            wait_for_page(port)
             yield f"http://{HOST}:{port}"
         finally:
             process.terminate()
+
+
+def wait_for_page(port: int) -> None:
+    """Wait until the service's page answers: it loads beside it, and would be measured with it."""
+    straight = build_opener(ProxyHandler({}))  # a proxy's own machine is another
+    try:
+        with straight.open(f"http://{HOST}:{port}/ui/", timeout=START_S):
+            pass
+    except HTTPError:
+        pass  # 401 where a key is wanted, before the page has loaded
+    except OSError as error:
+        raise BenchmarkFailed(f"the service started and then did not answer ({error})") from error
 
 
 def free_port() -> int:

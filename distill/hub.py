@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
 
 from distill.architecture_check import check_architecture
 from sidestep.errors import InvalidModel
+from sidestep.model_folder import HELD_OUT
 
 PREFIX = "hub:"
 _MODEL = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
@@ -27,6 +28,7 @@ CONFIGS = [
     "sidestep.json",
     "training.json",
     "README.md",  # which names the licence
+    HELD_OUT,
     "*/config.json",
     "*/scheduler_config.json",
     "tokenizer/vocab.json",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from distill.emoji_data import EmojiSet
 from distill.emoji_sources import caption
+from distill.folders import teacher_of
 from distill.many_steps import ManyStepTeacher
 from distill.recognition import recognised
 from sidestep.files import one_at_a_time
@@ -30,7 +31,7 @@ def measure(
     spread evenly over those that all sets share.
     """
     captions = _captions(sets, count)
-    seeds, teacher = [0] * len(captions), ManyStepTeacher(folder.path)
+    seeds, teacher = [0] * len(captions), ManyStepTeacher(teacher_of(folder))
     pictures = Generator.load(folder.path).draw(captions, seeds)
     student = np.stack([decode(picture.data) for picture in pictures])
     shares = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.markdown import table
 from distill.emoji_sources import KEYWORDS, SOURCES
+from distill.folders import teacher_of
 from distill.many_steps import TEACHER_STEPS, ManyStepTeacher
 from distill.progress import save_grid
 from export.certificate import PROMPTS
@@ -41,17 +42,17 @@ def write_model_card(folder: ModelFolder, *, teacher: bool | None = None) -> Pat
 
     The model's own card gains its styles and limits, which the page shows.
     teacher: whether it draws too, with 50 DDIM steps at the guidance scale that serves it best; if
-        absent, where the card knows that scale and the folder carries the teacher
+        absent, where the card knows that scale and the folder, or that of a companion, carries it
     """
     card = folder.card
     if teacher is None:
-        teacher = GUIDANCE in card.quality and bool(folder.files_under("teacher"))
+        teacher = GUIDANCE in card.quality and (teacher_of(folder) / "teacher").is_dir()
     prompts = list(_examples(card))
     seeds = [0] * len(prompts)
     rows = [[decode(p.data) for p in Generator.load(folder.path).draw(prompts, seeds)]]
     if teacher:
-        drawn = ManyStepTeacher(folder.path).draw(prompts, seeds, guidance_scale=_scale(card))
-        rows.append(list(drawn))
+        many_steps = ManyStepTeacher(teacher_of(folder))
+        rows.append(list(many_steps.draw(prompts, seeds, guidance_scale=_scale(card))))
     save_grid(folder.path / "samples.png", rows)
     with one_at_a_time(folder.path / CARD):
         card = ModelFolder.open(folder.path).card  # others may have written it meanwhile

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -16,7 +17,7 @@ import torch
 from click.testing import CliRunner
 from huggingface_hub import constants
 
-from distill.folders import Teacher, load_teacher, write_teacher
+from distill.folders import Teacher, load_teacher, read_held_out, write_teacher
 from distill.hub import checkpoint_file, teacher_folder
 from sidestep.cli.distill import command
 from sidestep.errors import InvalidModel
@@ -30,7 +31,7 @@ CLOSED = "http://127.0.0.1:9"  # nothing listens there
 def published(tiny_teacher: Teacher, tmp_path: Path) -> Path:
     """A teacher's folder as people publish them, with files that nobody here should fetch."""
     folder = tmp_path / "published"
-    write_teacher(folder, tiny_teacher)
+    write_teacher(folder, replace(tiny_teacher, held_out=("crying cat",)))
     for name in (
         "v1-5-pruned.ckpt",
         "checkpoint.pkl",
@@ -177,7 +178,9 @@ def test_only_what_a_teacher_needs_is_fetched(
 ) -> None:
     folder = teacher_folder("someone/teacher")
     same_teacher(folder, tiny_teacher)
+    assert read_held_out(folder) == ("crying cat",)
     assert sorted(set(hub)) == [
+        "held-out.txt",
         "model_index.json",
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",

@@ -67,12 +67,13 @@ def test_it_draws_what_its_student_draws(
 def test_its_card_can_be_written_anew(
     student: Path, tiny_model: ModelFolder, tmp_path: Path
 ) -> None:
-    """Figures and a README come to it, and what it draws with stays known."""
+    """Figures and a README come to it, and what it and its teacher draw with stays known."""
     folder = write_companion(ModelFolder.open(student), tiny_model, tmp_path / "companion")
-    figures = {"teacher_guidance": 2.0}  # known, but the folder has no teacher to draw with
+    figures = {"teacher_guidance": 2.0}
     again = write_card(folder.path, replace(folder.card, quality=figures))
     text = write_model_card(again).read_text()
     assert "diffusers opens" not in text
+    assert "Bottom row: its teacher" in text  # which its neighbour has
     written = ModelFolder.open(folder.path)
     assert written.card.weights == folder.card.weights
     assert written.card.files.items() >= folder.card.files.items()

@@ -20,7 +20,7 @@ def entity_tag(request: GenerateRequest, encoding: Encoding, generator: Generato
     """Name a picture's bytes before they are drawn: equal tags mean equal bytes."""
     drawn = (request.prompt, request.seed, *astuple(encoding))
     spec = generator.engine.spec
-    by = (generator.name, spec.name, spec.weights, __version__)
+    by = (generator.name, spec.name, spec.weights, __version__, generator.licence)
     text = json.dumps([drawn, by])
     return f'"{hashlib.sha256(text.encode("ascii")).hexdigest()[:32]}"'
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from serve.caching import entity_tag
 from serve.keys import add_key
+from sidestep.generator import Generator
+from sidestep.requests import Encoding, GenerateRequest
 
 
 def test_a_picture_with_a_seed_has_an_address_that_caches(http: httpx.Client, desk: Any) -> None:
@@ -33,6 +37,16 @@ def test_a_picture_with_a_seed_has_an_address_that_caches(http: httpx.Client, de
         for change in ({"seed": "8"}, {"prompt": "a"}, {"format": "webp"}, {"quality": "5"})
     ]
     assert len({tag, *others}) == 5
+
+
+def test_bytes_that_tell_another_licence_have_another_tag() -> None:
+    request, encoding = GenerateRequest(prompt="red apple", seed=7), Encoding()
+    generator = Generator.load(engine="fake")
+    tag = entity_tag(request, encoding, generator)
+    assert generator.source
+    card = replace(generator.source.card, licences={"weights": "CC0-1.0"})
+    generator.source = replace(generator.source, card=card)
+    assert entity_tag(request, encoding, generator) != tag
 
 
 @pytest.mark.parametrize("params", [{}, {"seed": "7", "count": "2"}])

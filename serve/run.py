@@ -19,6 +19,7 @@ from urllib.request import ProxyHandler, build_opener
 from serve.keys import read_keys
 from serve.loading import load_generators
 from serve.settings import Settings
+from sidestep.address import url_of
 from sidestep.errors import InvalidRequest
 
 SERVICE = "serve.service:Sidestep"
@@ -88,9 +89,7 @@ def _free_address(host: str, port: int) -> str:
 
 def _tell_when_ready(address: str, port: int) -> None:
     """Print the page's address as soon as pictures can be drawn."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
-    here = everywhere.get(address, address)
-    url = f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+    url = url_of(address, port)
     straight = build_opener(ProxyHandler({}))  # a proxy's own machine is another
     while True:
         try:

@@ -7,6 +7,7 @@ import asyncio
 import uvicorn
 from fastapi import FastAPI
 
+from sidestep.address import url_of
 from sidestep.client import Client
 from sidestep.errors import InvalidRequest, ServiceUnavailable, SidestepError
 from sidestep.model_info import ModelInfo
@@ -33,7 +34,7 @@ async def _serve(client: Client, host: str, port: int) -> None:
         except SystemExit:  # uvicorn's answer to an address that is taken; its log says why
             message = f"cannot listen on {host}:{port}; choose another with --port"
             raise InvalidRequest(message, field="port") from None
-        print(f"the page is ready: http://{host}:{port} (Ctrl-C stops it)", flush=True)
+        print(f"the page is ready: {url_of(host, port)} (Ctrl-C stops it)", flush=True)
         await _Server(config).serve([listener])
 
 

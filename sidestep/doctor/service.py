@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from serve.settings import Settings, variable
+from sidestep.address import url_of
 from sidestep.client import Client
 from sidestep.doctor.findings import Finding, ok, problem
 from sidestep.errors import InvalidRequest, SidestepError, Unauthorized
 
-EVERY = "0.0.0.0"  # noqa: S104 (it is read, and none is opened)
 LISTENING = "0A"  # as /proc/net/tcp writes the state
 NEXT_PORTS = 100  # that are tried for a free one
 PATIENCE_S = 2.0
@@ -94,10 +94,8 @@ def _fault_of(host: str, port: int) -> int | None:
 
 async def _served(host: str, port: int) -> str:
     """Name the models of the sidestep that answers there; empty where none does."""
-    address = {EVERY: "127.0.0.1", "::": "::1"}.get(host, host)
-    url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     try:
-        async with Client(url, timeout_s=PATIENCE_S) as client:
+        async with Client(url_of(host, port), timeout_s=PATIENCE_S) as client:
             return ", ".join(model.name for model in await client.models())
     except Unauthorized:
         return "models that it tells to those with a key"

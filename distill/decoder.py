@@ -134,12 +134,14 @@ def train_decoder(
             set_rate(optimizer, rate)
             optimizer.step()
             optimizer.zero_grad()
-            progress.report(step, {"loss": loss.item(), "psnr": psnr(wanted, y.detach())})
-            if stop.asked or step % options.checkpoint_every == 0 or step == options.steps:
+            if progress.due(step):
+                progress.report(step, {"loss": loss.item(), "psnr": psnr(wanted, y.detach())})
+            stopping = stop.asked
+            if stopping or step % options.checkpoint_every == 0 or step == options.steps:
                 state.save(step)
                 progress.log(step, {"held_out_psnr": measure(decoder, held_out)})
                 _save_grid(out / f"samples-{step:06d}.png", decoder, held_out)
-            if stop.asked and step < options.steps:
+            if stopping and step < options.steps:
                 raise Stopped(step, options.steps, out)
     tiny = tiny.cpu().half().float()  # as its file will hold it
     held_out = HeldOut(held_out.latents.cpu(), held_out.pictures.cpu())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class BareEngine:
             for size in engine.spec.buckets:
                 calls = [size] * (CALLS * engine.spec.workers)
                 times = list(pool.map(bare.timed_call, calls))
-                bare.seconds[size] = _mean(times[len(times) // 4 :])
+                bare.seconds[size] = fmean(times[len(times) // 4 :])
         return bare
 
     @property
@@ -73,7 +73,3 @@ class BareEngine:
         calls = ", ".join(f"{size}: {1e3 * s:.1f}" for size, s in self.seconds.items())
         best = f"{self.per_second:.1f} pictures/s in batches of {self.best_batch}"
         return f"{self.name}, {self.workers} workers, ms by batch size {calls}; {best}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)

@@ -12,7 +12,7 @@ from typing import Any
 
 from sidestep.engines.tensorrt_library import has_driver
 from sidestep.errors import InvalidRequest
-from sidestep.model_folder import COMPILED, ModelFolder
+from sidestep.model_folder import CERTIFICATE, COMPILED, ModelFolder
 
 # The engine's name in its spec -> the folder of its export.
 _EXPORTS = {
@@ -33,12 +33,12 @@ def certificate_of(folder: ModelFolder, engine: str) -> Path | None:
     if engine.startswith("pytorch") or engine == "fake":
         return None
     if export := _EXPORTS.get(engine.removesuffix("-small")):
-        return folder.path / folder.place(export) / "certificate.json"
+        return folder.path / folder.place(export) / CERTIFICATE
     compiler, precision = engine.removesuffix("-small").rsplit("-", 1)
     compiler = compiler.removesuffix("-cpu").removesuffix("-cuda")  # which AOTInductor's tells too
     plans = folder.path / folder.place(COMPILED)
     places = [plans / f"{compiler}-{target}-{precision}" for target in _targets_here(compiler)]
-    return next(filter(Path.is_dir, places), places[0]) / "certificate.json"
+    return next(filter(Path.is_dir, places), places[0]) / CERTIFICATE
 
 
 def faults_of(folder: ModelFolder, engine: str) -> list[str]:

@@ -146,14 +146,6 @@ class Contender:
             pass  # its last words are read below
         return self._answer(self._failure)
 
-    def time_ms(
-        self, batch: int, calls: int, *, warmup: int = 2, threads: int | None = None
-    ) -> list[float]:
-        """Time `calls` calls after `warmup` that do not count; milliseconds."""
-        told = self.order("time", batch=batch, calls=calls, warmup=warmup, threads=threads)
-        times: list[float] = told["ms"]
-        return times
-
     def pictures(self, batch: int) -> NDArray[np.uint8]:
         """Draw a batch; [B, H, W, 3]."""
         file = Path(self._folder.name) / "pictures.npy"

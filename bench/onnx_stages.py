@@ -17,8 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx.utils import Extractor
 
-from sidestep.engines.cores import count_cores
-from sidestep.engines.onnx_runtime import LARGE_PX, MOST_THREADS, open_session
+from sidestep.engines.onnx_runtime import open_session, threads_of
 from sidestep.errors import InvalidModel
 from sidestep.model_folder import ONNX, ModelFolder
 
@@ -37,8 +36,7 @@ class OnnxStages:
             "unet": ([*shaped_by, text], [latents]),
             "decoder": ([*shaped_by, latents], ["pixels"]),
         }
-        large = folder.card.image_size[0] > LARGE_PX
-        threads = count_cores() if large else min(count_cores(), MOST_THREADS)
+        threads = threads_of(folder)
         extractor = Extractor(model)
         self._sessions = {}
         with tempfile.TemporaryDirectory() as temporary:

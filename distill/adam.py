@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from distill.parts import in_parts
 from distill.shards import local
 
 PART = 2**25  # elements that are updated together: their denominators take 128 MiB
@@ -37,7 +38,8 @@ class AdamWithoutMomentum(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            for parameters in _parts([p for p in group["params"] if p.grad is not None]):
+            trained = (parameter for parameter in group["params"] if parameter.grad is not None)
+            for parameters in in_parts(trained, PART):  # which bounds what an update holds
                 self._update(parameters, group)
 
     def _update(self, parameters: Sequence[nn.Parameter], group: Mapping[str, Any]) -> None:
@@ -71,17 +73,3 @@ class AdamWithoutMomentum(Optimizer):
             for index, fields in state_dict["state"].items()
         }
         super().load_state_dict({**state_dict, "state": state})
-
-
-def _parts(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Split parameters into runs of at least PART elements, which bounds what an update holds."""
-    part: list[nn.Parameter] = []
-    size = 0
-    for parameter in parameters:
-        part.append(parameter)
-        size += parameter.numel()
-        if size >= PART:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part

@@ -31,7 +31,7 @@ from distill.emoji_teacher import QUALITY, train_emoji_teacher
 from distill.guidance import strategy
 from distill.processes import current
 from distill.student import distil_folder
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 from sidestep.files import atomic_folder, write_json
 from sidestep.model_folder import ONNX, ModelFolder, write_card
 
@@ -115,11 +115,9 @@ def _export(out: Path, kappa: float) -> None:
             quality |= {f"{part}_{key}": value for key, value in measured.items()}
     folder = write_card(folder.path, replace(folder.card, quality=quality))
     if not (folder.has(ONNX) and folder.card.onnx_shares):  # which an export lists at its end
-        try:
+        with needing("export"):  # a machine to train on may lack what an export needs
             from export.options import ExportOptions
             from export.run import export_model
-        except ImportError as error:  # a machine to train on may lack what an export needs
-            raise BackendUnavailable(error.name or "onnx", "export") from error
         export_model(folder, ExportOptions(share=True))
 
 

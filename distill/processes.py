@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from distill.parts import in_parts
 from sidestep.errors import InvalidTraining
 
 BUCKET = 2**25  # gradients that are exchanged in one transfer
@@ -71,14 +72,8 @@ class Processes:
         """
         if self.count == 1:
             return
-        bucket: list[Tensor] = []
-        for weight in weights:
-            if weight.grad is not None:
-                bucket.append(weight.grad)
-                if sum(gradient.numel() for gradient in bucket) >= BUCKET:
-                    self._average(bucket)
-                    bucket = []
-        if bucket:
+        gradients = (weight.grad for weight in weights if weight.grad is not None)
+        for bucket in in_parts(gradients, BUCKET):
             self._average(bucket)
 
     def _average(self, gradients: list[Tensor]) -> None:

@@ -21,6 +21,7 @@ from distill.processes import Processes, current
 from sidestep.files import atomic_path
 
 SAVE_EVERY_S = 60.0
+GAP_PX = 2  # between the pictures of a grid
 
 
 class Progress:
@@ -176,7 +177,6 @@ def save_grid(
     path: Path,
     rows: Sequence[Sequence[NDArray[np.uint8]]],
     *,
-    gap_px: int = 2,
     labels: Sequence[str] = (),
 ) -> None:
     """Write rows of equally large pictures [H, W, 3] as one PNG on white, each after its label."""
@@ -184,15 +184,15 @@ def save_grid(
     columns = max(map(len, rows))
     font = ImageFont.load_default(size=max(10.0, height / 5))
     left = round(max((font.getlength(f"{label}  ") for label in labels), default=0))
-    size = (left + columns * (width + gap_px) - gap_px, len(rows) * (height + gap_px) - gap_px)
+    size = (left + columns * (width + GAP_PX) - GAP_PX, len(rows) * (height + GAP_PX) - GAP_PX)
     page = Image.new("RGB", size, "white")
     for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             page.paste(
-                Image.fromarray(picture), (left + x * (width + gap_px), y * (height + gap_px))
+                Image.fromarray(picture), (left + x * (width + GAP_PX), y * (height + GAP_PX))
             )
     for y, label in enumerate(labels):
-        middle = y * (height + gap_px) + height // 2
+        middle = y * (height + GAP_PX) + height // 2
         ImageDraw.Draw(page).text((0, middle), label, fill="black", font=font, anchor="lm")
     with atomic_path(path) as temporary:
         page.save(temporary, "PNG")

@@ -14,8 +14,8 @@ def sample_ddim(
     noise: Tensor,
     texts: tuple[Tensor, Tensor],
     *,
-    steps: int = 50,
-    guidance_scale: float = 3.0,
+    steps: int,
+    guidance_scale: float,
 ) -> Tensor:
     """Denoise `noise` [B, 4, h, w] with DDIM and classifier-free guidance to latents x_0.
 

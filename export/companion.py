@@ -18,7 +18,7 @@ from onnx import TensorProto
 
 from sidestep.errors import InvalidModel
 from sidestep.files import atomic_folder, sha256, write_json
-from sidestep.model_folder import CARD, CERTIFICATE, HELD_OUT, ONNX, ModelFolder
+from sidestep.model_folder import CARD, HELD_OUT, ONNX, ONNX_CERTIFICATE, ModelFolder
 
 OWN = "unet/"  # whose weights the graph carries itself
 
@@ -42,7 +42,7 @@ def write_companion(student: ModelFolder, beside: ModelFolder, out: Path) -> Mod
         shutil.copytree(student.path / "tokenizer", new / "tokenizer")
         (new / ONNX).parent.mkdir()
         onnx.save_model(model, new / ONNX)
-        shutil.copy(student.path / CERTIFICATE, new / CERTIFICATE)
+        shutil.copy(student.path / ONNX_CERTIFICATE, new / ONNX_CERTIFICATE)
         if (held_out := student.path / HELD_OUT).is_file():
             shutil.copy(held_out, new / HELD_OUT)
         _write_card(new, student, [f"../{beside.path.name}/{file}" for file in shared], beside)

@@ -22,7 +22,7 @@ from export.tensorrt import check_target
 from sidestep.engines.torch_module import GeneratorModule, load_module
 from sidestep.errors import InvalidRequest
 from sidestep.files import one_at_a_time
-from sidestep.model_folder import CARD, SMALL, ModelFolder, write_card
+from sidestep.model_folder import CARD, CERTIFICATE, SMALL, ModelFolder, write_card
 from sidestep.tokenizer import PromptTokenizer
 
 Export = Callable[[GeneratorModule, Job], tuple[Certificate, list[str]]]
@@ -57,7 +57,7 @@ def export_model(folder: ModelFolder, options: ExportOptions | None = None) -> C
         out = Path(temporary) / place
         out.mkdir(parents=True)
         certificate, shares = export(module, Job(folder, options, reference, out, stages))
-        write_certificate(out / "certificate.json", certificate)
+        write_certificate(out / CERTIFICATE, certificate)
         with _installed(out, folder.path / place):
             if not options.is_plan:  # plans are bound by manifests of their own
                 is_default = options.folder == ExportOptions().folder

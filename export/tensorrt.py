@@ -136,7 +136,7 @@ def prove_precision(
     for kind in WORKERS:
         work.update(plan.layer_types.get(kind, {}))
     strays = work[other]
-    if not work[wanted] or (strays and not (kept and work[wanted] > 0)):
+    if not work[wanted] or (strays and not kept):
         raise CompileFailed(
             f"the network was to compute in {precision}, but {strays} of {work.total()} "
             f"convolutions, products and norms give {other}"

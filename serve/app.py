@@ -1,4 +1,4 @@
-"""The FastAPI app: routes, page, documents and error shapes around one studio."""
+"""The FastAPI app: routes, page, documents and error shapes around the models."""
 
 from __future__ import annotations
 

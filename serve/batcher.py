@@ -68,15 +68,14 @@ class Batcher:
         for _ in range(self.device.spec.workers):
             self._begin(self._work)
 
-    def stop(self, grace_s: float = 0.0) -> None:
-        """Take nothing new, draw what waits for at most `grace_s`, fail the rest, end the threads.
+    def stop(self) -> None:
+        """Take nothing new, fail what waits, end the threads.
 
-        What is left fails with ServiceUnavailable; a batch under way is finished. A thread that
+        What waits fails with ServiceUnavailable; a batch under way is finished. A thread that
         opens the engine anew, which nobody needs any more, is not waited for.
         """
         with self._wake:
             self._closed = True
-            self._wake.wait_for(lambda: not self._lines, grace_s)
             self._stopped.set()
             left = self._lines.clear()
             self._wake.notify_all()
@@ -208,7 +207,6 @@ class Batcher:
                     if not self._broken and (jobs := self._next()):
                         call = Call(time.perf_counter(), jobs, self.device.opened)
                         self._running[thread] = call
-                        self._wake.notify_all()  # stop() waits for an empty queue
                         return jobs
                     self._wake.wait()
                 return []

@@ -36,7 +36,7 @@ def number(text: str) -> int | str:
     return text
 
 
-def parameters(*left_out: str) -> list[dict[str, Any]]:
+def parameters() -> list[dict[str, Any]]:
     """Describe the query for /openapi.json, from the request's own schema."""
     schema = GenerateRequest.model_json_schema()
     return [
@@ -48,7 +48,6 @@ def parameters(*left_out: str) -> list[dict[str, Any]]:
             "schema": _without_null(described),
         }
         for name, described in schema["properties"].items()
-        if name not in left_out
     ]
 
 

@@ -29,6 +29,8 @@ The library raises; the command line and the HTTP routes translate, each in one 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -95,6 +97,15 @@ class BackendUnavailable(SidestepError):
         super().__init__(f"{package} is not installed; run: pip install {what}")
         self.package = package
         self.extra = extra
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Raise BackendUnavailable, with the extra that brings it, for what cannot be imported."""
+    try:
+        yield
+    except ImportError as error:
+        raise BackendUnavailable(error.name or extra, extra) from error
 
 
 class CertificateFailed(SidestepError):
@@ -190,7 +201,8 @@ class ServiceUnavailable(SidestepError):
 class ServiceBusy(ServiceUnavailable):
     """The service cannot draw this in time; `retry_after_s` is its own guess of when it can.
 
-    reason: "queue" (no room), "deadline" (the predicted wait is too long) or "expired"
+    reason: "queue" (no room), "deadline" (the predicted wait is too long), "expired" or "rate" (a
+        limit of pictures a minute)
     wait_s: the predicted seconds until the pictures would have been drawn, where predicted
     """
 

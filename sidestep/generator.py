@@ -29,7 +29,7 @@ from sidestep.tokenizer import PromptTokenizer
 class Generator:
     """A model's tokenizer and engine, and what lies between a request and its pictures.
 
-    The steps are public, because a server runs them apart: `ids`, `noise`, the `engine` on a
+    The steps are public, because a server runs them apart: `tokenizer`, `noise`, the `engine` on a
     batch of both, and `picture`.
     """
 

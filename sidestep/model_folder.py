@@ -31,7 +31,8 @@ from sidestep.schedule import MOST_STEPS, NoiseSchedule, noise_shape
 CARD = "sidestep.json"
 ONNX = "onnx/generator.onnx"
 ONNX_FP16 = "onnx-fp16/generator.onnx"
-CERTIFICATE = "onnx/certificate.json"
+CERTIFICATE = "certificate.json"  # beside a graph or a plan
+ONNX_CERTIFICATE = f"onnx/{CERTIFICATE}"
 HELD_OUT = "held-out.txt"  # prompts that `sidestep evaluate` asks for, where a model brings them
 COMPILED = "engines"  # plans are bound to one machine, so the card does not list them
 SMALL = "decoder_small"
@@ -187,7 +188,7 @@ class ModelFolder:
 
         Raises InvalidModel if the certificate is damaged.
         """
-        file = self.place(CERTIFICATE)
+        file = self.place(ONNX_CERTIFICATE)
         if not self.has(file):
             return 0
         self.check([file])
@@ -209,7 +210,7 @@ def find_model() -> Path:
     """
     if chosen := os.environ.get("SIDESTEP_MODEL"):
         return named_folder(chosen.split(",", 1)[0].strip())[1]
-    if found := _embedded("emoji"):
+    if found := embedded("emoji"):
         return found
     raise InvalidModel("no model found; give one with --model or SIDESTEP_MODEL")
 
@@ -227,14 +228,14 @@ def named_folder(text: str) -> tuple[str | None, Path]:
 
 def _or_embedded(path: Path) -> Path:
     bare = path.name == str(path) and not path.exists()
-    return (_embedded(path.name) if bare else None) or path
+    return (embedded(path.name) if bare else None) or path
 
 
-def _embedded(name: str) -> Path | None:
-    """Find one of the models that come with the code, beside it or inside it."""
+def embedded(name: str, file: str = CARD) -> Path | None:
+    """Find one of the folders that come with the code, beside it or inside it, by a file in it."""
     package = Path(__file__).parent
     for places in (package.parent / "models", package / "_models"):
-        if (places / name / CARD).is_file():
+        if (places / name / file).is_file():
             return places / name
     return None
 

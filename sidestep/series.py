@@ -21,7 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sidestep.errors import InvalidRequest
-from sidestep.files import write_bytes
+from sidestep.files import write_bytes, write_json
 from sidestep.generator import Generator
 from sidestep.requests import MAX_PROMPT, SEEDS
 
@@ -193,4 +193,4 @@ def _claim(generator: Generator, series: Series, out: Path, batch: int) -> None:
             "another --out, or move them"
         )
     write_bytes(out / CAPTIONS, ("\n".join(series.prompts) + "\n").encode())
-    write_bytes(path, (json.dumps(asked, indent=2) + "\n").encode())
+    write_json(path, asked)

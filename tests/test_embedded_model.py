@@ -13,7 +13,7 @@ from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.torch_module import load_module
 from sidestep.generator import Generator
 from sidestep.images import decode
-from sidestep.model_folder import CERTIFICATE, ModelFolder
+from sidestep.model_folder import ONNX_CERTIFICATE, ModelFolder
 from sidestep.noise import latent_noise
 from sidestep.tokenizer import PromptTokenizer
 
@@ -28,7 +28,7 @@ def emoji() -> ModelFolder:
 
 def test_every_file_is_what_the_card_says(emoji: ModelFolder) -> None:
     emoji.check()
-    certificate = json.loads((emoji.path / CERTIFICATE).read_text())
+    certificate = json.loads((emoji.path / ONNX_CERTIFICATE).read_text())
     assert certificate["weights"] == emoji.card.weights
     assert "samples.png" in (emoji.path / "README.md").read_text()
 

@@ -25,6 +25,7 @@ from safetensors.numpy import save_file
 
 from sidestep.errors import BackendUnavailable, InvalidModel
 from sidestep.files import atomic_path
+from sidestep.model_folder import embedded
 from sidestep.tokenizer import PromptTokenizer
 
 try:
@@ -126,10 +127,8 @@ class Reference:
 
 def find_judge() -> Path:
     """Return the judge's folder, `models/judge` beside or inside the code."""
-    root = Path(__file__).parents[2]
-    for candidate in (root / "models" / "judge", root / "sidestep" / "_models" / "judge"):
-        if (candidate / CONFIG).is_file():
-            return candidate
+    if found := embedded("judge", CONFIG):
+        return found
     raise InvalidModel("no judge found; give its folder with --judge")
 
 

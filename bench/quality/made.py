@@ -28,6 +28,12 @@ def kappas_of(card: ModelCard) -> list[float] | None:
     return [float(guidance[name]) for name in names]
 
 
+def told_kappas(card: ModelCard) -> str:
+    """Write κ1…κ4 of a model's recipe, with a question mark for each that it does not tell."""
+    kappas = kappas_of(card)
+    return ", ".join(map(str, kappas) if kappas else "????")
+
+
 def how_made(command: str) -> dict[str, Any]:
     """Tell the command, the day, the commit, the machine and the versions that numbers hang on."""
     return {

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.markdown import table
 from bench.quality.coco import PICTURES, TEXTS
-from bench.quality.made import how_made, kappas_of, told_prompts
+from bench.quality.made import how_made, kappas_of, told_kappas, told_prompts
 from bench.quality.paper import PaperScores, Reads, Sees, check_prepared, score
 from bench.quality.picture_files import list_pictures
 from bench.quality.preference import Prefers, mean_preference
@@ -118,9 +118,7 @@ def _check_apart(options: CocoOptions) -> None:
 
 
 def _markdown(options: CocoOptions, folder: ModelFolder, scores: PaperScores) -> str:
-    guidance: dict[str, Any] = folder.card.recipe.get("guidance", {})
-    kappas = [f"{guidance.get(f'kappa{i}', '?')}" for i in range(1, 5)]
-    ours = f"**{folder.card.name}, κ1…κ4 = {', '.join(kappas)}**"
+    ours = f"**{folder.card.name}, κ1…κ4 = {told_kappas(folder.card)}**"
     fewer = "" if scores.pictures == 30_000 else f" ({scores.pictures:,} pictures, not 30,000)"
     head = ["", "FID", "CLIP score", "precision", "recall", "HPSv2"]
     rows = [_row(row) for row in tables_1_and_2(options.preset)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sidestep.cli.options import writable_file
-from sidestep.errors import BackendUnavailable, InvalidRequest
+from sidestep.errors import InvalidRequest, needing
 
 
 @click.command()
@@ -63,15 +63,13 @@ def command(
     The paper's Figures 3, 4, 5 and 10 and its Table 3 in miniature, and what its authors have gone
     on to: several steps, the adversarial term, Zero-CFG. Hours on a CPU.
     """
-    try:
+    with needing("eval"):
         from bench import ablation
         from bench.markdown import report_text
         from bench.quality.evaluate import EvaluateOptions
         from distill.measure import known_guidance
         from distill.prompts import read_prompts
         from sidestep.model_folder import HELD_OUT
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "torch", "eval") from error
     names = [name for name in cases.split(",") if name] or ablation.names(real_images)
     if unknown := [name for name in names if name not in ablation.CASES]:
         raise InvalidRequest(

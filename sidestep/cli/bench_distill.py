@@ -12,7 +12,7 @@ from distill.options import DistillOptions
 from distill.presets import PRESETS
 from distill.settings import declared
 from sidestep.cli.options import REPORT_OUT, settings_of
-from sidestep.errors import BackendUnavailable, BenchmarkFailed
+from sidestep.errors import BenchmarkFailed, needing
 
 PASSES = 8  # of a device in each update, where a preset has many more
 SETTINGS = ("batch", "per_device_batch", "ema_half_life", "precision", "recompute", "compile")
@@ -71,12 +71,10 @@ def command(
 
     Exit code 1 if a case fails, as without enough memory; the others are reported all the same.
     """
-    try:
+    with needing("train"):
         from bench.distillation import Task, measure
         from bench.markdown import report_text
         from sidestep.model_folder import find_model
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "torch", "train") from error
     options = PRESETS[preset].options
     chosen = {key: given[key] for key in declared(DistillOptions) if given.get(key) is not None}
     at_once = chosen.get("per_device_batch", options.per_device_batch)

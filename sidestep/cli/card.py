@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sidestep.cli.options import refuse_idle
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 
 
 @click.command()
@@ -69,11 +69,9 @@ def command(
     """
     if data is None:
         refuse_idle({"guidance": "--guidance", "count": "--captions"}, "--data")
-    try:
+    with needing("train"):
         from sidestep.pipeline.measured import gather
         from sidestep.pipeline.model_card import write_model_card
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "torch", "train") from error
     from sidestep.model_folder import ModelFolder
 
     folder = gather(ModelFolder.open(model), *filter(None, (quality, latency)), *ablations)

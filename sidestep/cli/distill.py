@@ -10,7 +10,7 @@ import click
 from distill.presets import describe
 from sidestep.cli.options import run_folder
 from sidestep.cli.recipes import PRESET, recipe_flags, recipe_of
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 
 
 @click.command(epilog=f"\b\nPresets; a flag beats its preset:\n{describe()}")
@@ -48,14 +48,12 @@ def command(
       torchrun --nproc-per-node 8 -m sidestep distill --preset sd15 --device cuda \\
         --teacher DIR --prompts prompts.txt
     """
-    try:
+    with needing("train"):
         from distill.hub import teacher_folder
         from distill.plan import describe_plan
         from distill.processes import current
         from distill.prompts import read_prompts
         from distill.student import distil_folder
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "torch", "train") from error
     options = recipe_of(preset, given)
     read = read_prompts(prompts, column=given["prompts_column"], exclude=given["exclude"])
     folder = teacher_folder(teacher, weights=not given["dry_run"])

@@ -12,7 +12,7 @@ import click
 from distill.decoder_options import DecoderOptions
 from sidestep.cli.export import describe
 from sidestep.cli.options import run_folder, settings_of
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 
 
 @click.command()
@@ -47,12 +47,10 @@ def command(
     from sidestep.model_folder import SMALL, ModelFolder
 
     folder = ModelFolder.open(model)
-    try:
+    with needing("export"):
         from distill.prompts import read_prompts
         from distill.small_decoder import distil_decoder
         from export.run import export_model
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "torch", "export") from error
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # beside the training, as Ctrl-C
     options = DecoderOptions(**{key: value for key, value in given.items() if value is not None})
     texts = read_prompts(prompts, column=prompts_column).texts if prompts else []

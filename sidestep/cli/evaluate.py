@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sidestep.engines.load import ENGINES
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 from sidestep.model_folder import ModelFolder
 
 
@@ -69,12 +69,10 @@ def command(
     Nothing is downloaded: the judge and the features of the real pictures come with sidestep.
     Writes OUT/quality.md, quality.json and samples.png; a stopped run goes on where it was.
     """
-    try:
+    with needing("eval"):
         from bench.quality.evaluate import EvaluateOptions, evaluate
         from bench.quality.report import write_report
         from bench.reports import told_command
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "open_clip", "eval") from error
     options = EvaluateOptions(images, engine, teacher, guidance, held_out, judge)
     real = None
     if data is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sidestep.cli.options import ENGINE
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 
 
 @click.command()
@@ -73,14 +73,12 @@ def command(
     Drawn on every GPU, scored by the first process:
       torchrun --nproc-per-node 8 -m sidestep evaluate-coco MODEL --device cuda
     """
-    try:
+    with needing("eval"):
         from bench.quality.extractors import Inception, OpenClip
         from bench.quality.paper_report import CocoOptions, evaluate_coco
         from bench.quality.preference import HumanPreference, load_hpsv2
         from bench.reports import told_command
         from distill.processes import training_device
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "open_clip", "eval") from error
     from sidestep.series import use_own_gpu
 
     use_own_gpu()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 
 
 @click.command()
@@ -35,11 +35,9 @@ def command(results: tuple[Path, ...], out: Path, beside: str | None) -> None:
 
     All must be of one judge and as many pictures. Needs sidestep[plots].
     """
-    try:
+    with needing("eval"):
         from bench.plots import fid_against_clip
         from bench.quality.against_clip import nearest_that_fits, published_points, read_points
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "open_clip", "eval") from error
     points = read_points(results)
     best = nearest_that_fits(points)
     if beside:

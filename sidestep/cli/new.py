@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 
 
 @click.command()
@@ -60,10 +60,8 @@ def command(
     """
     if size and size % 64:
         raise click.BadParameter(f"{size} is not a multiple of 64", param_hint="--size")
-    try:
+    with needing("train"):
         from distill.random_model import new_random_model
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "torch", "train") from error
     folder = new_random_model(
         arch, out, precision=precision, shrink=int(shrink), size_px=size, seed=seed
     )

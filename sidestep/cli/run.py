@@ -19,7 +19,7 @@ from distill.presets import describe
 from distill.settings import declared
 from sidestep.cli.options import refuse_idle
 from sidestep.cli.recipes import PRESET, recipe_flags, recipe_of
-from sidestep.errors import BackendUnavailable, InvalidModel, InvalidRequest, InvalidTraining
+from sidestep.errors import InvalidModel, InvalidRequest, InvalidTraining, needing
 from sidestep.model_folder import find_model
 from sidestep.pipeline.options import EMOJI, STAGES, RunOptions, within
 
@@ -115,14 +115,12 @@ def command(**given: Any) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InvalidTraining("sidestep run starts torchrun by itself; give it --processes instead")
-    try:
+    with needing("export"):
         from bench.reports import told_command
         from sidestep.pipeline.ledger import Ledger
         from sidestep.pipeline.recipe import Recipe
         from sidestep.pipeline.stages import run_stages
         from sidestep.pipeline.work import check_judge
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "torch", "export") from error
     _refuse_idle(given)
     options = _options(given)
     ledger = Ledger.open(options.out, options.identity)
@@ -224,11 +222,9 @@ def _prompts(given: dict[str, Any], teacher: Path) -> tuple[str, ...]:
             "--exclude and --prompts-column are about --prompts FILE; give that too",
             field="prompts",
         )
-    try:
+    with needing("eval"):
         from bench.quality.judge import Reference
         from distill.folders import read_held_out
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "open_clip", "eval") from error
     real = Reference.load()
     unseen = set(read_held_out(teacher))
     told = zip(real.names, real.styles, strict=True)

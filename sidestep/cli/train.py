@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from sidestep.cli.options import run_folder
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 
 
 def _channels(
@@ -112,13 +112,11 @@ def command(
     On every core, each with its own rows of a batch:
       torchrun --nproc-per-node 2 -m sidestep train --budget cpu --data FILE --out DIR
     """
-    try:
+    with needing("train"):
         from distill.autoencoder import AutoencoderOptions
         from distill.emoji_teacher import EmojiTeacherOptions, train_emoji_teacher
         from distill.processes import current
         from distill.teacher import TeacherOptions
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "torch", "train") from error
     if budget is not None:
         _train_by_clock(context, budget)
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from sidestep.cli.options import run_folder
-from sidestep.errors import BackendUnavailable, InvalidRequest
+from sidestep.errors import InvalidRequest, needing
 
 
 @click.command()
@@ -38,12 +38,10 @@ def command(data: Path, out: Path, steps: int, batch: int, size: int, seed: int)
     names is among the first five for those, and whether it ranks real pictures before blurred ones
     and noise.
     """
-    try:
+    with needing("eval"):
         from bench.quality.judge_sets import read_labelled
         from bench.quality.judge_training import JudgeOptions, train_judge
         from bench.quality.ranking import Ranking
-    except ImportError as error:
-        raise BackendUnavailable(error.name or "open_clip", "eval") from error
     if size % 32:
         raise InvalidRequest(f"size is {size}; it must be a multiple of 32", field="size")
     options = JudgeOptions(steps=steps, batch=batch, size_px=size, seed=seed)

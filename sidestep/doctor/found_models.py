@@ -9,11 +9,10 @@ from pathlib import Path
 from bench.certificates import faults_in
 from sidestep.engines.plans import COMPILERS, plans, verify
 from sidestep.errors import InvalidModel
-from sidestep.model_folder import CARD, COMPILED, ModelFolder, find_model
+from sidestep.model_folder import CARD, CERTIFICATE, COMPILED, ModelFolder, find_model
 from sidestep.tokenizer import PromptTokenizer
 
 PLACES = (Path("models"), Path("runs"))
-CERTIFICATE = "certificate.json"
 TEACHER = "teacher"
 
 

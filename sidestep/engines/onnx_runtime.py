@@ -37,9 +37,7 @@ class OnnxRuntimeEngine:
         if graph is None:
             beside = [f"{file}.data"] if folder.has(f"{file}.data") else []
             folder.check([file, *beside, *folder.card.onnx_shares])
-        cores = count_cores()
-        large = folder.card.image_size[0] > LARGE_PX
-        threads = cores if large else min(cores, MOST_THREADS)
+        cores, large, threads = count_cores(), _is_large(folder), threads_of(folder)
         path = graph or folder.path / file
         self._all_cores = open_session(folder, path, threads=threads)
         self._one_core = (
@@ -74,6 +72,15 @@ class OnnxRuntimeEngine:
         finally:
             with self._lock:
                 self._calls -= 1
+
+
+def threads_of(folder: ModelFolder) -> int:
+    """Count the threads of a call that has the machine to itself."""
+    return count_cores() if _is_large(folder) else min(count_cores(), MOST_THREADS)
+
+
+def _is_large(folder: ModelFolder) -> bool:
+    return folder.card.image_size[0] > LARGE_PX
 
 
 def open_session(folder: ModelFolder, path: Path, *, threads: int) -> ort.InferenceSession:

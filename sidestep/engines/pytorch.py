@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sidestep.engines.contract import GeneratorSpec
-from sidestep.errors import BackendUnavailable
+from sidestep.errors import needing
 from sidestep.model_folder import ModelFolder
 
 
@@ -52,11 +52,9 @@ class PyTorchEngine(TorchEngine):
 
     def __init__(self, folder: ModelFolder) -> None:
         """Load the networks; raises BackendUnavailable without torch, diffusers, transformers."""
-        try:
+        with needing("train"):
             import torch
 
             from sidestep.engines.torch_module import load_module
-        except ImportError as error:
-            raise BackendUnavailable(error.name or "torch", "train") from error
         device = "cuda" if torch.cuda.is_available() else "cpu"
         super().__init__(load_module(folder).to(device), device, f"pytorch-{device}", folder)

@@ -7,10 +7,11 @@ import textwrap
 from typing import Any
 
 from bench.markdown import ablation_text, number, table
+from bench.quality.made import told_kappas
 from bench.quality.published import TABLE_3, Row, tables_1_and_2
 from bench.reports import Report
 from distill.presets import PRESETS
-from sidestep.model_folder import ModelCard, ModelFolder
+from sidestep.model_folder import CERTIFICATE, ModelCard, ModelFolder
 from sidestep.pipeline.measured import ABLATIONS
 from sidestep.pipeline.measured import SOURCES as WHO
 
@@ -30,11 +31,10 @@ _COCO = {"fid": "FID", "clip": "CLIP score", "precision": "precision", "recall":
 
 def recipe(card: ModelCard) -> str:
     """Write what the distillation was asked for, its losses, and how the teacher was trained."""
-    recipe, guidance = card.recipe, card.recipe.get("guidance", {})
-    kappas = ", ".join(f"{guidance.get(f'kappa{i}', '?')}" for i in range(1, 5))
+    recipe = card.recipe
     rows = [
         ["weights", f"`{card.weights[:16]}`"],
-        ["guidance κ1…κ4", kappas],
+        ["guidance κ1…κ4", told_kappas(card)],
         ["images seen", number(recipe.get("images_seen"))],
         ["prompts", number(recipe.get("prompts"))],
         ["batch, learning rate", f"{recipe.get('batch')}, {recipe.get('learning_rate')}"],
@@ -172,7 +172,7 @@ def latency(card: ModelCard) -> str:
 def certificates(folder: ModelFolder) -> str:
     """Write how near every compiled engine is to the reference, or the graph of one not run."""
     rows = []
-    for file in sorted(folder.path.rglob("certificate.json")):
+    for file in sorted(folder.path.rglob(CERTIFICATE)):
         if any(part.startswith(".") for part in file.relative_to(folder.path).parts):
             continue  # of an export that was killed
         told = json.loads(file.read_text(encoding="utf-8"))

@@ -27,7 +27,6 @@ _JUDGED = {
 }
 # whose figures -> how their names begin
 SOURCES = {"student": "", "teacher": "teacher_", "start": "start_", "real": "real_"}
-JUDGED = tuple(_JUDGED)
 ABLATIONS = "ablations"  # folder of a model with reports of other students of its teacher
 
 

@@ -16,7 +16,7 @@ from distill.presets import PRESETS
 from export.options import ExportOptions
 from sidestep.errors import InvalidModel
 from sidestep.files import sha256
-from sidestep.model_folder import SMALL, ModelFolder
+from sidestep.model_folder import CERTIFICATE, SMALL, ModelFolder
 from sidestep.pipeline import work
 from sidestep.pipeline.ledger import TRAINING, fingerprint
 from sidestep.pipeline.options import EMOJI, RunOptions
@@ -24,7 +24,6 @@ from sidestep.pipeline.stages import Stage
 
 CHECKS, QUALITY, ENGINES = "checks.json", "quality/quality.json", "engines.json"
 COCO = "coco/paper.json"
-CERTIFICATE = "certificate.json"
 
 
 class Recipe:

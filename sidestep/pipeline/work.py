@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sidestep.errors import BackendUnavailable, BenchmarkFailed, CertificateFailed
+from sidestep.errors import BenchmarkFailed, CertificateFailed, needing
 from sidestep.files import sha256, write_json
 from sidestep.model_folder import ModelFolder, write_card
 from sidestep.pipeline.options import (
@@ -70,7 +69,7 @@ def small_decoder(options: RunOptions, out: Path, model: Path) -> str:
 
 def export(model: Path, decoder: str, options: ExportOptions) -> str:
     """Compile one engine with its certificate."""
-    with _needing("export"):
+    with needing("export"):
         from export.run import export_model
     certificate = export_model(ModelFolder.open(model).with_decoder(decoder), options)
     return f"at most {certificate.largest_difference}/255 from PyTorch"
@@ -92,7 +91,7 @@ def certify(model: Path, out: Path) -> str:
 
 def evaluate(options: RunOptions, model: Path) -> str:
     """Judge the pictures of emoji."""
-    with _needing("eval"):
+    with needing("eval"):
         from bench.quality.evaluate import evaluate
         from bench.quality.report import write_report
     from bench.reports import told_command
@@ -106,13 +105,13 @@ def evaluate(options: RunOptions, model: Path) -> str:
 
 def check_judge(options: RunOptions) -> None:
     """Import what judges; raises BackendUnavailable where its extra is missing."""
-    with _needing("eval"):
+    with needing("eval"):
         import_module(f"bench.quality.{'judge' if options.preset == EMOJI else 'extractors'}")
 
 
 def judged(options: RunOptions) -> EvaluateOptions:
     """Say what the judge is shown: of a short run few pictures, at the teacher's known guidance."""
-    with _needing("eval"):
+    with needing("eval"):
         from bench.quality.evaluate import EvaluateOptions
     from distill.measure import known_guidance
 
@@ -125,14 +124,14 @@ def judged(options: RunOptions) -> EvaluateOptions:
 
 def judge_hash() -> str:
     """Hash the judge."""
-    with _needing("eval"):
+    with needing("eval"):
         from bench.quality.judge import WEIGHTS, find_judge
     return sha256(find_judge() / WEIGHTS)
 
 
 def evaluate_coco(options: RunOptions, model: Path) -> str:
     """Score the model as the paper does."""
-    with _needing("eval"):
+    with needing("eval"):
         from bench.quality.extractors import Inception, OpenClip
         from bench.quality.paper_report import CocoOptions, evaluate_coco
     from bench.reports import told_command
@@ -207,12 +206,3 @@ def card(options: RunOptions, model: Path, measured: Sequence[Path]) -> str:
     folder = ModelFolder.open(model)
     folder = gather(folder, *(file for file in measured if file.is_file() and is_of(folder, file)))
     return str(write_model_card(folder, teacher=None if options.preset == EMOJI else False))
-
-
-@contextmanager
-def _needing(extra: str) -> Iterator[None]:
-    """Name the extra that brings what cannot be imported."""
-    try:
-        yield
-    except ImportError as error:
-        raise BackendUnavailable(error.name or extra, extra) from error

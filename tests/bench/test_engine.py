@@ -23,7 +23,7 @@ from bench.ours import EngineDrawer
 from bench.plots import plot_report
 from bench.reports import Report
 from sidestep.errors import BenchmarkFailed, InvalidModel, InvalidRequest
-from sidestep.model_folder import CERTIFICATE, ModelFolder, write_card
+from sidestep.model_folder import ONNX_CERTIFICATE, ModelFolder, write_card
 from sidestep.noise import latent_noise
 from sidestep.pipeline.card_tables import certificates
 
@@ -88,7 +88,7 @@ def test_the_floor_is_operations_by_peak(measured: Report) -> None:
 
 
 def change_certificate(folder: ModelFolder, **values: Any) -> None:
-    path = folder.path / CERTIFICATE
+    path = folder.path / ONNX_CERTIFICATE
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
     write_card(folder.path, folder.card)
 
@@ -113,7 +113,7 @@ def test_a_failed_certificate_makes_speeds_invalid(
 
 
 def test_a_plans_certificate_is_its_own_and_not_another_plans(tiny_model: ModelFolder) -> None:
-    told = json.loads((tiny_model.path / CERTIFICATE).read_text())
+    told = json.loads((tiny_model.path / ONNX_CERTIFICATE).read_text())
     for name in ("aoti-current-fp16", "tensorrt-rtx-sm80-fp32", "tensorrt-current-fp32"):
         place = tiny_model.path / "engines" / name
         place.mkdir(parents=True)
@@ -129,7 +129,7 @@ def test_a_plans_certificate_is_its_own_and_not_another_plans(tiny_model: ModelF
 
 
 def test_a_plan_that_never_drew_has_no_valid_speed(tiny_model: ModelFolder) -> None:
-    told = json.loads((tiny_model.path / CERTIFICATE).read_text())
+    told = json.loads((tiny_model.path / ONNX_CERTIFICATE).read_text())
     place = tiny_model.path / "engines" / "tensorrt-rtx-current-fp16" / "certificate.json"
     place.parent.mkdir(parents=True)
     place.write_text(json.dumps({**told, "proof": {"plan": {"run": False}}}))
@@ -236,7 +236,7 @@ def test_a_contender_that_is_killed_is_told(tiny_model: ModelFolder) -> None:
         assert contender.pictures(1).shape == (1, *tiny_model.card.image_size, 3)
         contender._process.kill()
         with pytest.raises(BenchmarkFailed, match="engine:onnx died"):
-            contender.time_ms(1, 2)
+            contender.order("time", batch=1, calls=2, warmup=2, threads=None)
 
 
 def test_a_contender_that_dies_in_mid_run_leaves_what_was_measured(

@@ -31,7 +31,7 @@ from sidestep.engines.torch_module import load_module
 from sidestep.errors import InvalidModel, InvalidRequest, InvalidTraining, Stopped
 from sidestep.generator import Generator
 from sidestep.images import read_recipe
-from sidestep.model_folder import CERTIFICATE, SMALL, ModelFolder, write_card
+from sidestep.model_folder import ONNX_CERTIFICATE, SMALL, ModelFolder, write_card
 from sidestep.noise import latent_noise
 from sidestep.requests import GenerateRequest
 from sidestep.tokenizer import PromptTokenizer
@@ -92,7 +92,7 @@ def test_the_benchmark_times_it(small: ModelFolder) -> None:
     whole = count_flops(small.with_decoder("full"))
     assert report.figures["flops"]["unet"] == whole["unet"]
     assert report.figures["flops"]["decoder"] != whole["decoder"]
-    (small.path / small.place(CERTIFICATE)).unlink()
+    (small.path / small.place(ONNX_CERTIFICATE)).unlink()
     assert faults_of(small, "onnx-cpu-small") == [
         "decoder_small/onnx/certificate.json: it is missing; run sidestep export"
     ]
@@ -104,7 +104,7 @@ def test_the_folder_has_two_models_of_different_weights(small: ModelFolder) -> N
     assert small.card.weights != full.card.weights
     assert full.with_decoder("full") is full
     assert small.with_decoder("full").card == full.card
-    certificate = json.loads((small.path / SMALL / CERTIFICATE).read_text())
+    certificate = json.loads((small.path / SMALL / ONNX_CERTIFICATE).read_text())
     assert certificate["weights"] == small.card.weights
     assert certificate["engine"] == "onnx-cpu-small"
     assert small.tolerance() == 1

@@ -15,7 +15,7 @@ from sidestep.engines.contract import Engine, GeneratorSpec
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.torch_module import load_module
 from sidestep.errors import CertificateFailed
-from sidestep.model_folder import CERTIFICATE, ModelFolder
+from sidestep.model_folder import ONNX_CERTIFICATE, ModelFolder
 from sidestep.tokenizer import PromptTokenizer
 
 Pixels = NDArray[np.uint8]
@@ -131,7 +131,7 @@ def test_flat_pictures_prove_nothing(tiny_model: ModelFolder, tokenizer: PromptT
 
 
 def test_the_certificate_is_kept(tiny_model: ModelFolder) -> None:
-    certificate = json.loads((tiny_model.path / CERTIFICATE).read_text())
+    certificate = json.loads((tiny_model.path / ONNX_CERTIFICATE).read_text())
     assert certificate["weights"] == tiny_model.card.weights
     assert certificate["batches"] == [1, 2, 5, 8]
     assert certificate["largest_difference"] <= certificate["tolerance"] == 1

@@ -438,18 +438,3 @@ def test_stop_fails_what_waits_and_finishes_what_runs(make: Make) -> None:
     with pytest.raises(ServiceUnavailable, match="stopping"):
         submit(batcher, 1)
     assert not any(thread.name.startswith("engine-") for thread in threading.enumerate())
-
-
-def test_stop_with_grace_draws_what_waits(make: Make) -> None:
-    gate = Gate()
-    batcher = make(FakeEngine(before=gate))
-    jobs = held(gate, batcher) + submit(batcher, 20)
-    stopping = threading.Thread(target=batcher.stop, args=(LONG_S,))
-    stopping.start()
-    while batcher.ready:
-        time.sleep(0.001)
-    with pytest.raises(ServiceUnavailable, match="stopping"):
-        submit(batcher, 1)
-    gate.opened.set()
-    stopping.join()
-    assert all(isinstance(result, Drawn) for result in settle(jobs))

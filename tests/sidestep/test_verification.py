@@ -12,7 +12,7 @@ from PIL import Image
 from sidestep.errors import InvalidModel, InvalidRequest, VerificationFailed
 from sidestep.generator import Generator
 from sidestep.images import decode, encode, read_recipe
-from sidestep.model_folder import CERTIFICATE, ModelFolder
+from sidestep.model_folder import ONNX_CERTIFICATE, ModelFolder
 from sidestep.requests import GenerateRequest
 from sidestep.verification import verify
 
@@ -98,7 +98,7 @@ def test_what_cannot_be_verified_is_said(tiny_model: ModelFolder) -> None:
 
 
 def test_a_damaged_certificate_is_named(tiny_model: ModelFolder) -> None:
-    path: Path = tiny_model.path / CERTIFICATE
+    path: Path = tiny_model.path / ONNX_CERTIFICATE
     path.write_text(json.dumps({"tolerance": 200}))
     with pytest.raises(InvalidModel, match=r"certificate\.json does not match"):
         tiny_model.tolerance()

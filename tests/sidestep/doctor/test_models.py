@@ -12,7 +12,7 @@ from sidestep.doctor.models import EMBEDDED, check
 from sidestep.engines.manifest import PLAN, Manifest, write_manifest
 from sidestep.errors import EngineMismatch, InvalidModel
 from sidestep.files import sha256
-from sidestep.model_folder import CARD, CERTIFICATE, ModelFolder
+from sidestep.model_folder import CARD, ONNX_CERTIFICATE, ModelFolder
 
 
 def write_plan(folder: ModelFolder) -> Path:
@@ -71,7 +71,7 @@ def test_a_model_without_its_teacher_is_whole(emoji: ModelFolder) -> None:
     assert lines[0] == f"{len(emoji.card.files) - 3} files are those of sidestep.json"
 
 
-@pytest.mark.parametrize("file", ["unet/config.json", "onnx/generator.onnx", CERTIFICATE])
+@pytest.mark.parametrize("file", ["unet/config.json", "onnx/generator.onnx", ONNX_CERTIFICATE])
 def test_a_damaged_file_is_named(emoji: ModelFolder, file: str) -> None:
     path = emoji.path / file
     path.write_bytes(path.read_bytes() + b" ")
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_named(emoji: ModelFolder, file: str) -> None:
 def test_a_certificate_of_other_weights_is_named(emoji: ModelFolder) -> None:
     """One of a plan, which the card does not list."""
     place = write_plan(emoji)
-    text = (emoji.path / CERTIFICATE).read_text()
+    text = (emoji.path / ONNX_CERTIFICATE).read_text()
     (place / "certificate.json").write_text(text.replace(emoji.card.weights, "0" * 64))
     with pytest.raises(InvalidModel, match=r"sm89-fp16/certificate.json: it is of other weights"):
         list(check_model(emoji))

@@ -28,7 +28,7 @@ from ui.answers import Generate, draw_answer, read_answer
 PAGE = Path(__file__).parent / "page"
 # Seconds between looks for files to delete, and the age of a file that is deleted.
 _CACHE = (3600, 3600)
-_ENDPOINTS = ("/gradio_api/run/draw", "/gradio_api/run/read")
+_ENDPOINTS = ("run/draw", "run/read")
 # All that the page reads of Gradio's interface: other routes fetch what a caller names.
 _READ = re.compile(r"heartbeat/[^/]+|info/?|startup-events|app_id/?|theme\.css")
 _START = """
@@ -130,9 +130,9 @@ class OnlyOurEndpoints:
 
 def _is_ours(method: str, path: str) -> bool:
     """Whether the page asks for this."""
-    if method not in ("GET", "HEAD", "OPTIONS"):
-        return path.endswith(_ENDPOINTS)
     _, interface, asked = path.partition("/gradio_api/")  # the first: an address may have another
+    if method not in ("GET", "HEAD", "OPTIONS"):
+        return asked in _ENDPOINTS
     return not interface or bool(_READ.fullmatch(asked))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -137,7 +138,14 @@ def current() -> Processes:
             backend = "cpu:gloo,cuda:nccl"  # by default a GPU's alone, which flags are not on
         # One may train an autoencoder alone.
         dist.init_process_group(backend, timeout=timedelta(hours=24))
+        if backend == "gloo":  # its threads must not outlive the interpreter, which they abort
+            atexit.register(_leave)
     return Processes(dist.get_rank(), count)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def training_device(name: str) -> torch.device:

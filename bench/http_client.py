@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import ssl
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from bench.http_faults import fault_of
 from bench.load import Answer
 from sidestep.errors import InvalidRequest
+from sidestep.requests import read_server_timing
 
 if sys.platform != "win32":
     import resource
@@ -223,15 +223,9 @@ def allow_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def server_timing(header: str) -> dict[str, float]:
-    """Read `queue;dur=1.5, batch;desc="2"` as {"queue": 1.5, "batch": 2.0}."""
-    found = re.findall(r'([\w-]+)\s*;\s*(?:dur|desc)="?([\d.]+)"?', header)
-    return {name: float(value) for name, value in found}
-
-
 def _answer(head: str) -> Answer:
     retry = bool(_header(head, "retry-after"))
-    return Answer(_status(head), "", server_timing(_header(head, "server-timing")), retry)
+    return Answer(_status(head), "", read_server_timing(_header(head, "server-timing")), retry)
 
 
 def _is_whole(data: bytearray, head: str) -> bool:

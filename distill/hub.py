@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
 )
 
 from distill.architecture_check import check_architecture
-from sidestep.errors import InvalidModel
+from sidestep.errors import InvalidModel, one_line
 from sidestep.model_folder import HELD_OUT
 
 PREFIX = "hub:"
@@ -108,5 +108,5 @@ def _fetch(name: str, match: re.Match[str], patterns: list[str]) -> Path:
     except HFValidationError as error:
         raise InvalidModel(f"{name} is neither a folder nor a name that the hub allows") from error
     except Exception as error:  # of the hub's client, its HTTP library or its downloader
-        told = " ".join(str(error).split())[:200]
+        told = one_line(error, 200)
         raise InvalidModel(f"{name} cannot be fetched from the hub ({told}); {mend}") from error

@@ -15,7 +15,7 @@ from sidestep.engines.aot_inductor import AotInductorEngine, device_here
 from sidestep.engines.manifest import PACKAGE, Manifest, write_manifest
 from sidestep.engines.pytorch import forbid_tf32
 from sidestep.engines.torch_module import GeneratorModule
-from sidestep.errors import CompileFailed, InvalidRequest
+from sidestep.errors import CompileFailed, InvalidRequest, one_line
 from sidestep.files import sha256
 
 
@@ -54,7 +54,7 @@ def export_package(generator: GeneratorModule, job: Job) -> tuple[Certificate, l
             )
             torch._inductor.aoti_compile_and_package(program, package_path=str(package))
     except (RuntimeError, OSError) as error:  # a missing C++ compiler among them
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise CompileFailed(f"AOTInductor cannot compile the generator: {reason}") from error
     here = device_here(torch)
     manifest = Manifest(

@@ -30,7 +30,14 @@ from sidestep.errors import (
 )
 from sidestep.images import MEDIA_TYPES
 from sidestep.model_info import ModelInfo
-from sidestep.requests import FORMATS, GenerateRequest, ImageFormat, Picture, Timings
+from sidestep.requests import (
+    FORMATS,
+    GenerateRequest,
+    ImageFormat,
+    Picture,
+    Timings,
+    read_server_timing,
+)
 
 TIMEOUT_S = 60.0
 MARGIN_S = 10.0  # for a picture that is drawn at its deadline to arrive
@@ -169,25 +176,16 @@ def _from_bytes(response: httpx.Response, request: GenerateRequest) -> Picture:
     """Read one picture and its headers."""
     if response.headers["content-type"] != MEDIA_TYPES[request.format]:
         raise ValueError(response.headers["content-type"])
-    parts = _server_timing(response.headers.get("server-timing", ""))
+    parts = read_server_timing(response.headers.get("server-timing", ""))
     timings = Timings(
-        float(parts.get("queue", 0)),
-        float(parts.get("engine", 0)),
-        float(parts.get("encode", 0)),
+        parts.get("queue", 0.0),
+        parts.get("engine", 0.0),
+        parts.get("encode", 0.0),
         int(parts.get("batch", 1)),
     )
     seed = int(response.headers["x-seed"])
     dropped = unquote(response.headers.get("x-prompt-dropped", ""))
     return Picture(response.content, seed, request.format, timings, dropped)
-
-
-def _server_timing(header: str) -> dict[str, str]:
-    """Read `queue;dur=1.5, batch;desc="2"` as {"queue": "1.5", "batch": "2"}."""
-    parts = {}
-    for part in header.split(","):
-        name, _, rest = part.strip().partition(";")
-        parts[name] = rest.partition("=")[2].strip('"')
-    return parts
 
 
 def _format(name: object) -> ImageFormat:

@@ -108,6 +108,11 @@ def needing(extra: str) -> Iterator[None]:
         raise BackendUnavailable(error.name or extra, extra) from error
 
 
+def one_line(error: Exception, most: int = 300) -> str:
+    """Write at most so many characters of what a library raised, in one line."""
+    return " ".join(str(error).split())[:most]
+
+
 class CertificateFailed(SidestepError):
     """An exported graph differs from its PyTorch reference by more than its tolerance."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -157,6 +158,12 @@ class Timings:
     def total_ms(self) -> float:
         """From the request to the file."""
         return self.queue_ms + self.engine_ms + self.encode_ms
+
+
+def read_server_timing(header: str) -> dict[str, float]:
+    """Read `queue;dur=1.5, batch;desc="2"` as {"queue": 1.5, "batch": 2.0}."""
+    found = re.findall(r'([\w-]+)\s*;\s*(?:dur|desc)="?([\d.]+)"?', header)
+    return {name: float(value) for name, value in found}
 
 
 @dataclass(frozen=True)

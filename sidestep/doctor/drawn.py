@@ -20,6 +20,7 @@ from sidestep.errors import (
     EngineMismatch,
     NoGpu,
     SidestepError,
+    one_line,
 )
 from sidestep.generator import Generator
 from sidestep.model_folder import ModelFolder
@@ -87,7 +88,7 @@ def examine(known: Known, engine: str, reference: Reference | None) -> list[Find
 
 def in_one_line(error: Exception) -> str:
     """Write what a library raised as one line of a finding."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _examine(known: Known, name: str, reference: Reference | None) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sidestep.engines.contract import GeneratorSpec
 from sidestep.engines.cores import count_cores
-from sidestep.errors import InvalidModel
+from sidestep.errors import InvalidModel, one_line
 from sidestep.model_folder import ONNX, ModelFolder
 
 MOST_THREADS = 4  # that share one small picture; it gains nothing from more
@@ -105,5 +105,5 @@ def open_session(folder: ModelFolder, path: Path, *, threads: int) -> ort.Infere
         source = str(path) if beside else path.read_bytes()
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exceptions share no base class
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise InvalidModel(f"{path} cannot be opened ({reason})") from error

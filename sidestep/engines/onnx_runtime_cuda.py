@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sidestep.engines.buckets import bucket_of, fill
 from sidestep.engines.contract import GeneratorSpec
 from sidestep.engines.cuda import selected_device
-from sidestep.errors import BackendUnavailable, InvalidModel, NoGpu
+from sidestep.errors import BackendUnavailable, InvalidModel, NoGpu, one_line
 from sidestep.model_folder import ONNX, ONNX_FP16, ModelFolder
 
 PROVIDER = "CUDAExecutionProvider"
@@ -106,5 +106,5 @@ def _open(path: Path) -> ort.InferenceSession:
 
 def _refused(path: Path, error: Exception) -> NoGpu:
     """Tell that CUDA cannot run a graph, whose file is whole: the GPU may be full."""
-    reason = " ".join(str(error).split())[:300]
+    reason = one_line(error)
     return NoGpu(f"CUDA cannot run {path} ({reason}); use --engine onnx")

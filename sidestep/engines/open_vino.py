@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sidestep.engines.contract import GeneratorSpec
 from sidestep.engines.cores import count_cores
-from sidestep.errors import BackendUnavailable, InvalidModel, InvalidRequest
+from sidestep.errors import BackendUnavailable, InvalidModel, InvalidRequest, one_line
 from sidestep.model_folder import ModelFolder
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -60,7 +60,7 @@ class OpenVinoEngine:
             model = openvino.Core().read_model(path)
             compiled = openvino.Core().compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)
             raise InvalidModel(f"{path} cannot be opened ({reason})") from error
         if (noise := _shape(model.input("noise"))) != folder.card.noise_shape:
             wanted = folder.card.noise_shape

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CLIPTextModel
 
-from sidestep.errors import InvalidModel
+from sidestep.errors import InvalidModel, one_line
 from sidestep.model_folder import WEIGHTS, ModelFolder
 from sidestep.schedule import NoiseSchedule
 
@@ -79,7 +79,7 @@ def load_module(folder: ModelFolder) -> GeneratorModule:
                 folder.path / name, use_safetensors=True, local_files_only=True, **quiet(kind)
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)
             raise InvalidModel(f"{folder.path / name} cannot be read ({reason})") from error
         networks.append(network.float().eval().requires_grad_(False))
     text_encoder, unet, vae = networks

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.http_client import HttpCaller, Target, server_timing
+from bench.http_client import HttpCaller, Target
 from bench.load import closed_loop, open_loop
 from sidestep.errors import InvalidRequest
 
@@ -180,10 +180,3 @@ def test_addresses() -> None:
     for wrong in ("ftp://a", "http://", "http://a:b"):
         with pytest.raises(InvalidRequest, match="is not an address"):
             Target.parse(wrong)
-
-
-def test_server_timing() -> None:
-    told = server_timing(
-        'queue;dur=1.5, engine;dur=20, encode;dur=0.25, total;dur=21.75, batch;desc="2"'
-    )
-    assert told == {"queue": 1.5, "engine": 20, "encode": 0.25, "total": 21.75, "batch": 2}

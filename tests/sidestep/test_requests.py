@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidestep.errors import InvalidRequest
-from sidestep.requests import BOUNDS, GenerateRequest, Picture, format_of
+from sidestep.requests import BOUNDS, GenerateRequest, Picture, format_of, read_server_timing
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,10 @@ def test_the_documentation_lists_every_field_with_its_bounds() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \| (.*?) \|$", table[: table.index("\n\n")], re.M)
     fields = GenerateRequest.model_fields.items()
     assert rows == [(name, BOUNDS[name], field.description) for name, field in fields]
+
+
+def test_a_server_timing_is_read() -> None:
+    told = read_server_timing(
+        'queue;dur=1.5, engine;dur=20, encode;dur=0.25, total;dur=21.75, batch;desc="2"'
+    )
+    assert told == {"queue": 1.5, "engine": 20, "encode": 0.25, "total": 21.75, "batch": 2}

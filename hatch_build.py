@@ -1,4 +1,4 @@
-"""Put the embedded model and its judge into the wheel, as `sidestep/_models`."""
+"""Put the embedded models and their judge into the wheel, as `sidestep/_models`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODELS = (Path("models/emoji"), Path("models/judge"))
+NAMES = ("emoji", "emoji-kappa-3", "emoji-kappa-4.5", "judge")
+MODELS = tuple(Path("models") / name for name in NAMES)
 LEFT_OUT = ("engines", "teacher", "openvino-", "onnx-")  # exports made here; for training alone
 
 

@@ -38,6 +38,7 @@ from sidestep.model_folder import CARD, ModelFolder
 from sidestep.noise import latent_noise
 
 IMAGES_SEEN, BATCH, KAPPA = 3840, 32, 1.5
+PAPERS_TIMESTEP = 625  # of the generator
 SHOWN = 10  # pictures of each case
 TIMED = 60  # pictures of each case that is timed
 
@@ -61,6 +62,7 @@ class Case:
         base = replace(
             PRESETS["emoji"].options,
             guidance=self.guidance,
+            init_timestep=PAPERS_TIMESTEP,
             batch=batch,
             iterations=steps,
             checkpoint_every=max(1, steps // 2),

@@ -33,6 +33,7 @@ from distill.precision import PRECISIONS
 from distill.processes import training_device
 from distill.sid_lsg import Distillation
 from distill.texts import EncodedTexts, Texts
+from sidestep.errors import one_line
 from sidestep.schedule import NoiseSchedule
 from sidestep.tokenizer import PromptTokenizer
 
@@ -193,7 +194,7 @@ def measure_case(task: Task) -> Measured:
 
 def _why(error: RuntimeError) -> str:
     """Tell what a case died of, and the mend where that is missing memory."""
-    told = " ".join(str(error).split())[:200]
+    told = one_line(error, 200)
     if isinstance(error, BrokenProcessPool):
         told = "its process died, as where memory runs out"
     elif not isinstance(error, torch.OutOfMemoryError) and "allocate memory" not in told:

@@ -37,7 +37,7 @@ SECTIONS = (
     Section(
         "engines-cpu",
         "Engines on a CPU, beside others",
-        "The embedded model, 64x64. All draw the same weights, prompts and noise, each in a "
+        "The embedded model, 128x128. All draw the same weights, prompts and noise, each in a "
         "process of its own, in alternating blocks of calls; peers with the best of several "
         "thread counts, torch.compile, where it is among them, with all cores. `times as long` is "
         "the ratio of medians to the first engine's. optimum-onnx wants transformers 4, so it has "
@@ -54,14 +54,11 @@ SECTIONS = (
         "sidestep bench http --engine onnx --callers 2 --out docs/benchmarks/http-cpu.json",
     ),
     Section(
-        "bentoml-batching",
-        "BentoML's own adaptive batching",
-        "The same load on a BentoML service whose `@bentoml.api(batchable=True)` does what our "
-        "queue does. Measured minutes after the section above and not by turns with it, which "
-        "[serving](serving.md#measured) has.",
-        "python -m bench.bentoml_batching --engine onnx --port 3001 & "
-        "sidestep bench http http://127.0.0.1:3001 --callers 2 "
-        "--out docs/benchmarks/bentoml-batching.json",
+        "batching-cpu",
+        "Beside BentoML's own adaptive batching",
+        "`sidestep serve` and the same generator behind BentoML's `@bentoml.api(batchable=True)`, "
+        "loaded by turns; `floor`: what waiting in any queue costs at least.",
+        "sidestep bench batching --engine onnx --out docs/benchmarks/batching-cpu.json",
     ),
     Section(
         "distill-cpu",
@@ -77,16 +74,16 @@ SECTIONS = (
         "What a student depends on",
         "Students of the embedded teacher after 2,560 images each; 256 pictures judged, so that "
         "distances are biased upwards. Below, ten prompts of each at seed 0.",
-        "sidestep bench ablation --teacher models/emoji --prompts prompts.txt "
+        "sidestep bench ablation --teacher models/emoji --prompts models/emoji/prompts.txt "
         "--images-seen 2560 --images 256 --out docs/benchmarks/ablation-emoji.json",
     ),
     Section(
         "roadmap-emoji",
         "Few steps, the adversarial term and Zero-CFG",
-        "As above: 2,560 images each, 256 pictures judged; `10x`: ten times the authors' weight of "
-        "the adversarial term. `engine_ms`: a picture by the ONNX "
-        "engine, the median of all cases called in turns.",
-        "sidestep bench ablation --teacher models/emoji --prompts prompts.txt "
+        "Students of the embedded teacher before this one, of 64x64, and its judge: 2,560 images "
+        "each, 256 pictures judged; `10x`: ten times the authors' weight of the adversarial term. "
+        "`engine_ms`: a picture by the ONNX engine, the median of all cases called in turns.",
+        "sidestep bench ablation --teacher models/emoji --prompts models/emoji/prompts.txt "
         "--real-images data/emoji --cases adversarial,adversarial-10x,k2,k4,zero-cfg,"
         "zero-cfg-adversarial,zero-cfg-adversarial-10x "
         "--images-seen 2560 --images 256 --out docs/benchmarks/roadmap-emoji.json",

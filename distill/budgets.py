@@ -12,6 +12,7 @@ from distill.emoji_pictures import Amounts
 from distill.emoji_teacher import EmojiTeacherOptions
 from distill.guidance import strategy
 from distill.options import DistillOptions
+from distill.presets import PRESETS
 from distill.teacher import TeacherOptions
 
 UNBOUND = 10_000_000  # steps: the clock ends the training
@@ -83,7 +84,7 @@ BUDGETS = {
         ),
     ),
     "cpu": Budget(
-        about="two CPU cores, under 10 hours",
+        about="two CPU cores, under 8 hours",
         device="cpu",
         teacher=EmojiTeacherOptions(
             autoencoder=AutoencoderOptions(
@@ -91,7 +92,7 @@ BUDGETS = {
                 steps=UNBOUND,
                 batch=8,
                 learning_rate=1.5e-3,
-                seconds=2.25 * 3600,
+                seconds=3780,
             ),
             lighter=AutoencoderOptions(  # as large: the first one, that learns to forgive noise
                 channels=DECODER,
@@ -99,7 +100,7 @@ BUDGETS = {
                 batch=8,
                 learning_rate=5e-4,
                 adversarial_weight=0.5,
-                seconds=2400,
+                seconds=1680,
             ),
             teacher=TeacherOptions(
                 channels=UNET,
@@ -110,13 +111,7 @@ BUDGETS = {
             size_px=128,
             amounts=Amounts(colours=1, pairs=500),
         ),
-        student=DistillOptions(
-            guidance=strategy("lsg", 1.5),
-            iterations=UNBOUND,
-            batch=16,
-            init_timestep=800,
-            seconds=3600,
-        ),
+        student=replace(PRESETS["emoji"].options, iterations=UNBOUND, seconds=2340),
     ),
 }
 

@@ -33,7 +33,7 @@ from distill.processes import current
 from distill.student import distil_folder
 from sidestep.errors import needing
 from sidestep.files import atomic_folder, write_json
-from sidestep.model_folder import ONNX, ModelFolder, write_card
+from sidestep.model_folder import ONNX, PROMPTS, ModelFolder, write_card
 
 PROGRESS = "progress.json"
 
@@ -50,7 +50,7 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
     torch.backends.cuda.matmul.allow_tf32 = False  # Muon's products grow from such errors
     torch.backends.cudnn.benchmark = True  # each part of the teacher has pictures of one size
     _timed(out, "teacher", partial(train_emoji_teacher, data, out, budget.teacher, device=device))
-    prompts = (out / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    prompts = (out / PROMPTS).read_text(encoding="utf-8").splitlines()
     kappas = (budget.default, *(kappa for kappa in budget.kappas if kappa != budget.default))
     torch.backends.cudnn.benchmark = False  # a student's minute has too many sizes to try all ways
     for kappa in kappas:
@@ -133,6 +133,7 @@ def _ship(out: Path, kappas: Sequence[float]) -> None:
     with atomic_folder(out / "models") as new:
         # Without what a killed export left.
         shutil.copytree(models[0].path, new / names[0], ignore=shutil.ignore_patterns(".*"))
+        shutil.copy(out / PROMPTS, new / names[0] / PROMPTS)  # for other students of its teacher
         whole = write_card(new / names[0], replace(models[0].card, name=names[0]))
         for name, model in zip(names[1:], models[1:], strict=True):
             named = replace(model, card=replace(model.card, name=name))

@@ -27,7 +27,7 @@ FREE = (
 
 @dataclass(frozen=True)
 class DistillOptions:
-    """How a student is distilled; the defaults are the embedded model's.
+    """How a student is distilled; the defaults suit a small one, `distill.presets` has recipes.
 
     Raises InvalidTraining for a setting out of its bounds.
     """

@@ -41,8 +41,10 @@ _PAPER = DistillOptions(
     checkpoint_every=500,
 )
 
+_EMOJI = DistillOptions(guidance=strategy("lsg", 1.5), init_timestep=800, batch=16, iterations=2600)
+
 PRESETS = {
-    "emoji": Preset("the embedded teacher, on two CPU cores", DistillOptions()),
+    "emoji": Preset("the embedded teacher, on two CPU cores", _EMOJI),
     "sd15": Preset(
         "Stable Diffusion 1.5, 512x512",
         _PAPER,

@@ -33,6 +33,7 @@ ONNX = "onnx/generator.onnx"
 ONNX_FP16 = "onnx-fp16/generator.onnx"
 CERTIFICATE = "certificate.json"  # beside a graph or a plan
 ONNX_CERTIFICATE = f"onnx/{CERTIFICATE}"
+PROMPTS = "prompts.txt"  # that it was distilled on, where a model brings them
 HELD_OUT = "held-out.txt"  # prompts that `sidestep evaluate` asks for, where a model brings them
 COMPILED = "engines"  # plans are bound to one machine, so the card does not list them
 SMALL = "decoder_small"

@@ -21,16 +21,36 @@ ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "models"
 
 
+SIBLINGS = ("emoji-kappa-3", "emoji-kappa-4.5")
+
+
 @pytest.fixture(scope="module")
 def emoji() -> ModelFolder:
     return ModelFolder.open(MODELS / "emoji")
 
 
-def test_every_file_is_what_the_card_says(emoji: ModelFolder) -> None:
-    emoji.check()
-    certificate = json.loads((emoji.path / ONNX_CERTIFICATE).read_text())
-    assert certificate["weights"] == emoji.card.weights
-    assert "samples.png" in (emoji.path / "README.md").read_text()
+@pytest.mark.parametrize("name", ["emoji", *SIBLINGS])
+def test_every_file_is_what_the_card_says(name: str) -> None:
+    folder = ModelFolder.open(MODELS / name)
+    folder.check()
+    assert folder.card.name == name
+    certificate = json.loads((folder.path / ONNX_CERTIFICATE).read_text())
+    assert certificate["weights"] == folder.card.weights
+    text = (folder.path / "README.md").read_text()
+    assert "samples.png" in text
+    assert f"{folder.card.recipe['guidance']['kappa4']}" in text
+
+
+def test_its_siblings_draw_the_same_things_otherwise(emoji: ModelFolder) -> None:
+    prompts, seeds = list(emoji.card.examples), [0] * len(emoji.card.examples)
+    drawn = [
+        np.stack([decode(p.data).astype(float) for p in Generator.load(path).draw(prompts, seeds)])
+        for path in (emoji.path, *(MODELS / name for name in SIBLINGS))
+    ]
+    for other in drawn[1:]:
+        apart = np.abs(drawn[0] - other).mean(axis=(1, 2, 3))
+        strangers = np.abs(drawn[0] - np.roll(other, 1, axis=0)).mean(axis=(1, 2, 3))
+        assert 0 < np.median(apart) < np.median(strangers) / 2
 
 
 def test_all_weights_are_at_most_40_mib() -> None:

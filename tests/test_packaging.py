@@ -39,7 +39,10 @@ def test_the_wheel_carries_the_model(tmp_path: Path) -> None:
     assert "sidestep/_models/judge/open_clip_model.safetensors" in names
     assert not any("/teacher/" in name or name.startswith("tests/") for name in names)
     code = (
-        "from sidestep.generator import Generator as G; print(len(G.load()('pizza', seed=1).data))"
+        "from sidestep.generator import Generator as G; "
+        "from sidestep.model_folder import named_folder as f; "
+        "models = [G.load(), G.load(f('emoji-kappa-3')[1])]; "
+        "print(min(len(model('pizza', seed=1).data) for model in models))"
     )
     out = subprocess.run(
         [sys.executable, "-P", "-c", code],

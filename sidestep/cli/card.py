@@ -32,7 +32,8 @@ from sidestep.errors import needing
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder of `sidestep data emoji`, to count how many captions are recognised.",
+    help="Folder of `sidestep data emoji`, or the file of `sidestep data bundle`, to count how "
+    "many captions are recognised.",
 )
 @click.option(
     "--teacher/--no-teacher",

@@ -33,7 +33,7 @@ COMMANDS = {
     "data": ("data", "Build a training set."),
     "new": ("new", "Make a full-size model with random weights, to measure cost."),
     "import": ("import_checkpoint", "Turn one of the authors' pickles into a model."),
-    "train": ("train", "Train the embedded model's teacher from nothing."),
+    "train": ("train", "Train the embedded models, or a teacher of emoji, from nothing."),
     "distill": ("distill", "Distil a teacher into a one-step generator (SiD-LSG)."),
     "distill-decoder": ("distill_decoder", "Distil a model's decoder into a lighter one."),
     "export": ("export", "Compile a model and certify what was compiled."),

@@ -20,7 +20,7 @@ from distill.settings import declared
 from sidestep.cli.options import refuse_idle
 from sidestep.cli.recipes import PRESET, recipe_flags, recipe_of
 from sidestep.errors import InvalidModel, InvalidRequest, InvalidTraining, needing
-from sidestep.model_folder import find_model
+from sidestep.model_folder import PROMPTS, find_model
 from sidestep.pipeline.options import EMOJI, STAGES, RunOptions, within
 
 if TYPE_CHECKING:
@@ -205,13 +205,14 @@ def _embedded_teacher() -> Path:
 
 
 def _prompts(given: dict[str, Any], teacher: Path) -> tuple[str, ...]:
-    """Read the prompts; those of emoji are the captions of the judge's real pictures.
+    """Read the prompts; those of emoji are what the model with the teacher was distilled on.
 
-    Without those that the teacher never saw, so that evaluations can ask for them.
+    Where it does not tell, the captions of the judge's real pictures, without those that the
+    teacher never saw, so that evaluations can ask for them.
     """
-    if given["prompts"]:
-        from distill.prompts import read_prompts
+    from distill.prompts import read_prompts
 
+    if given["prompts"]:
         read = read_prompts(
             given["prompts"], column=given["prompts_column"], exclude=given["exclude"]
         )
@@ -222,6 +223,8 @@ def _prompts(given: dict[str, Any], teacher: Path) -> tuple[str, ...]:
             "--exclude and --prompts-column are about --prompts FILE; give that too",
             field="prompts",
         )
+    if (own := teacher / PROMPTS).is_file():
+        return tuple(read_prompts(own).texts)
     with needing("eval"):
         from bench.quality.judge import Reference
         from distill.folders import read_held_out

@@ -14,7 +14,7 @@ from sidestep.errors import EngineMismatch, InvalidModel, InvalidRequest
 from sidestep.model_folder import ModelFolder, find_model, named_folder
 
 ROOT = Path(__file__).parents[2]
-EMBEDDED = ROOT / "models" / "emoji"  # of a checkout
+EMBEDDED = ROOT / "models"  # of a checkout
 REINSTALL = f"pip install --force-reinstall --no-deps sidestep=={__version__}"
 
 
@@ -23,7 +23,7 @@ def check() -> Iterator[Finding]:
     try:
         served = _served()
     except InvalidModel as error:
-        yield problem("model", str(error), _mend(EMBEDDED) or REINSTALL)
+        yield problem("model", str(error), _mend(EMBEDDED / "emoji") or REINSTALL)
         served = []
     others: list[Path] = []
     if served:
@@ -62,6 +62,6 @@ def _served() -> list[Path]:
 def _mend(path: Path) -> str:
     """Return the command that brings a model back that came with the code; else none is known."""
     path = path.absolute()
-    if path == EMBEDDED and (ROOT / ".git").exists():
-        return f"git -C {quote(str(ROOT))} checkout -- models/emoji"
+    if path.parent == EMBEDDED and (ROOT / ".git").exists():
+        return f"git -C {quote(str(ROOT))} checkout -- models"
     return REINSTALL if path.is_relative_to(ROOT / "sidestep") else ""

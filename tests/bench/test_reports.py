@@ -202,7 +202,7 @@ def test_the_page_says_what_was_not_measured(tmp_path: Path) -> None:
     http_report(kind="other").write(source / "more.json")
     write_page(source, tmp_path / "page.md", plots=True)
     page = (tmp_path / "page.md").read_text()
-    assert page.count("Not yet measured.\n\nTo measure it: `sidestep") == len(SECTIONS) - 2
+    assert page.count("Not yet measured.\n\nTo measure it: `sidestep") == len(SECTIONS) - 1
     assert page.count("To measure it: `") == len(SECTIONS), "also what is measured, to repeat it"
     assert "## more" in page
     assert "(reports/http-cpu.png)" in page

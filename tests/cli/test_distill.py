@@ -93,7 +93,7 @@ def test_flags_beat_their_preset(arguments: list[str]) -> None:
         (("--kappa", "-1"), r"--kappa -1 is below 0, which only --strategy anti-cfg knows"),
         (("--kappa", "nan"), r"kappa\d is nan; choose a finite number"),
         (("--kappa4", "inf"), r"kappa4 is inf; choose a finite number"),
-        (("--strategy", "short"), r"--kappa 2 is too much for --strategy short"),
+        (("--strategy", "short"), r"--kappa 1\.5 is too much for --strategy short"),
         (("--strategy", "none", "--kappa", "3"), r"--strategy none knows no guidance scale"),
         (("--batch", "6", "--per-device-batch", "4"), r"--per-device-batch 4 does not divide"),
         (("--device", "tpu"), r"--device tpu is unknown"),

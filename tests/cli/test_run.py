@@ -22,7 +22,7 @@ from sidestep.errors import (
     InvalidTraining,
     StageFailed,
 )
-from sidestep.model_folder import HELD_OUT, ModelFolder
+from sidestep.model_folder import HELD_OUT, PROMPTS, ModelFolder
 
 README = "---\nlicense: creativeml-openrail-m\n---\n# a teacher\n"
 
@@ -175,6 +175,8 @@ def test_a_student_of_emoji_sees_no_prompt_that_its_teacher_did_not(tmp_path: Pa
     dropped = known - set(_prompts(given, tmp_path))
     assert {text.split(", ")[0] for text in dropped} == {"pizza", "red heart"}
     assert len(dropped) > 4  # with each style
+    (tmp_path / PROMPTS).write_text("red apple\nblue apple\n")
+    assert _prompts(given, tmp_path) == ("red apple", "blue apple")  # the teacher's own
 
 
 def test_a_preset_of_foreign_weights_needs_a_teacher_and_prompts() -> None:

@@ -1,7 +1,7 @@
 // The pictures: one, a grid of seeds, or two under a slider. Data URIs keep their exact bytes, and
 // they are decoded before they are shown, so that one replaces the other without a flicker.
 
-const SMALL_PX = 256; // smaller pictures are scaled with hard pixels
+const SMALL_PX = 96; // smaller pictures are scaled with hard pixels, larger ones look better soft
 
 export class Stage {
   #stage;

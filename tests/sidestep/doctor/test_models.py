@@ -38,10 +38,10 @@ def test_models_are_found_where_they_are_made(
 ) -> None:
     for place in ("models/mine", "runs/kappa-3/model", "elsewhere/deep/er"):
         (tmp_path / place).mkdir(parents=True)
-        shutil.copy(EMBEDDED / CARD, tmp_path / place)
+        shutil.copy(EMBEDDED / "emoji" / CARD, tmp_path / place)
     (tmp_path / "models" / "judge").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert find_models() == [EMBEDDED, Path("models/mine"), Path("runs/kappa-3/model")]
+    assert find_models() == [EMBEDDED / "emoji", Path("models/mine"), Path("runs/kappa-3/model")]
     assert find_models([Path("runs"), Path("models/mine")]) == [
         Path("runs/kappa-3/model"),
         Path("models/mine"),

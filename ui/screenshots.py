@@ -25,7 +25,7 @@ PATIENCE_MS = 120_000
 READY = "#picture[aria-busy=false] img"
 # name -> (window, light or dark, what is in the link)
 PICTURES: dict[str, tuple[Any, Any, dict[str, str]]] = {
-    "page": (DESKTOP, "light", {"prompt": "octopus, fluent", "seed": "7"}),
+    "page": (DESKTOP, "light", {"prompt": "fox, fluent", "seed": "7"}),
     "page-grid-dark": (DESKTOP, "dark", {"prompt": "rocket, noto", "seed": "3", "count": "9"}),
     "page-phone": (PHONE, "light", {"prompt": "sunflower, twemoji", "seed": "1"}),
 }
@@ -80,7 +80,7 @@ def compare(page: Any, url: str, path: Path) -> None:
         "() => [...document.querySelectorAll('#model option')].map((o) => o.value)"
     )
     if len(names) > 1:
-        recipe = {"prompt": "red apple, noto", "seed": "3", "model": names[0], "against": names[1]}
+        recipe = {"prompt": "dog face, fluent", "seed": "3", "model": names[0], "against": names[1]}
         take(page, f"{url}/ui/#{urlencode(recipe)}", path)
 
 

@@ -3,7 +3,7 @@
 OUT/                   what `distill.emoji_teacher` writes, OUT/model being the teacher
 OUT/student-1.5/       one distillation for each guidance scale, its model folder inside
 OUT/models/emoji/      the default student, whole, and beside it the others, see export.companion
-OUT/progress.json      the parts that are finished, and the seconds that each took
+OUT/progress.json      the parts that are finished, the seconds that each took, and on what
 
 Running it again goes on where it stopped, in the middle of a part too.
 """
@@ -49,13 +49,14 @@ def train_embedded(data: Path, out: Path, budget: Budget, *, device: str) -> lis
     current().passes(budget.student.batch, budget.student.per_device_batch)
     torch.backends.cuda.matmul.allow_tf32 = False  # Muon's products grow from such errors
     torch.backends.cudnn.benchmark = True  # each part of the teacher has pictures of one size
-    _timed(out, "teacher", partial(train_emoji_teacher, data, out, budget.teacher, device=device))
+    teach = partial(train_emoji_teacher, data, out, budget.teacher, device=device)
+    _timed(out, "teacher", teach, device=device)
     prompts = (out / PROMPTS).read_text(encoding="utf-8").splitlines()
     kappas = (budget.default, *(kappa for kappa in budget.kappas if kappa != budget.default))
     torch.backends.cudnn.benchmark = False  # a student's minute has too many sizes to try all ways
     for kappa in kappas:
         work = partial(_distil, out, prompts, budget, (kappa, kappas), device)
-        _timed(out, f"student {kappa:g}", work)
+        _timed(out, f"student {kappa:g}", work, device=device)
     for kappa in kappas:
         _timed(out, f"export {kappa:g}", partial(_export, out, kappa), alone=True)
     shipped = f"models, {kappas[0]:g} first"
@@ -108,7 +109,7 @@ def _distil(
 def _export(out: Path, kappa: float) -> None:
     """Compile a student for ONNX Runtime, and put beside it what `sidestep evaluate` asks for."""
     folder = ModelFolder.open(_folder(out, kappa) / "model")
-    quality = dict(folder.card.quality)
+    quality = {**folder.card.quality, **_trained(out, kappa)}
     for part in ("autoencoder", "lighter"):
         if (told := out / part / QUALITY).is_file():
             measured = json.loads(told.read_text(encoding="utf-8"))
@@ -119,6 +120,15 @@ def _export(out: Path, kappa: float) -> None:
             from export.options import ExportOptions
             from export.run import export_model
         export_model(folder, ExportOptions(share=True))
+
+
+def _trained(out: Path, kappa: float) -> dict[str, Any]:
+    """Tell how long a student and its teacher learned, and on what."""
+    told = _told(out)
+    parts = [told["teacher"], told[f"student {kappa:g}"]]
+    seconds = sum(part["seconds"] for part in parts)
+    on = " and ".join({part["on"]: None for part in parts if "on" in part})  # older runs: unknown
+    return {"trained_s": round(seconds), **({"trained_on": on} if on else {})}
 
 
 def _ship(out: Path, kappas: Sequence[float]) -> None:
@@ -159,9 +169,17 @@ def _told(out: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _timed(out: Path, part: str, work: Callable[[], object], *, alone: bool = False) -> None:
+def _timed(
+    out: Path,
+    part: str,
+    work: Callable[[], object],
+    *,
+    device: str | None = None,
+    alone: bool = False,
+) -> None:
     """Do one part unless it is finished, and keep how long it took in all its runs.
 
+    device: what it trains on, which is kept too
     alone: it is the first process's work, for which the others wait
     """
     processes = current()
@@ -171,6 +189,8 @@ def _timed(out: Path, part: str, work: Callable[[], object], *, alone: bool = Fa
         return
     if processes.writes:
         print(f"{part}: begins after {mine['seconds']:.0f} s", file=sys.stderr, flush=True)
+    if device:
+        mine["on"] = torch.cuda.get_device_name() if device.startswith("cuda") else "a CPU"
     began, before = time.monotonic(), mine["seconds"]
     try:
         if processes.writes or not alone:

@@ -30,7 +30,10 @@ _COCO = {"fid": "FID", "clip": "CLIP score", "precision": "precision", "recall":
 
 
 def recipe(card: ModelCard) -> str:
-    """Write what the distillation was asked for, its losses, and how the teacher was trained."""
+    """Write what the distillation was asked for, its losses, and how the teacher was trained.
+
+    `trained` tells how long both learned, the teacher with its autoencoders.
+    """
     recipe = card.recipe
     rows = [
         ["weights", f"`{card.weights[:16]}`"],
@@ -56,7 +59,14 @@ def recipe(card: ModelCard) -> str:
         ]
         for count, phase in enumerate(phases, 1)
     ]
+    if "trained_s" in card.quality:
+        on = card.quality.get("trained_on", "unknown")
+        rows.append(["trained", f"{_hours(card.quality['trained_s'])} on {on}"])
     return table(["", ""], rows)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
 
 
 def training(card: ModelCard) -> dict[str, Any]:

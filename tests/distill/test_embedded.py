@@ -80,6 +80,10 @@ def test_from_a_bundle_to_students_that_draw(bundle: Path, tmp_path: Path) -> No
     assert folder.card.recipe["guidance"]["kappa4"] == 3
     assert folder.card.recipe["images_seen"] == 4
     assert folder.card.quality["lighter_pictures"] == 2  # the held-out crying cat, twice
+    assert folder.card.quality["trained_on"] == "a CPU"
+    told = json.loads((out / "progress.json").read_text())
+    seconds = told["teacher"]["seconds"] + told["student 3"]["seconds"]
+    assert abs(folder.card.quality["trained_s"] - seconds) <= 0.5
     assert (out / "prompts.txt").read_text().count("crying cat") == 0
     teacher = load_teacher(out / "model")
     assert teacher.image_size == (16, 16)

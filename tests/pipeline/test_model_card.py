@@ -129,6 +129,14 @@ def test_an_unmeasured_model_claims_nothing(tiny_model: ModelFolder) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::sidestep.tokenizer.PromptCut")  # the tiny model reads little
+@pytest.mark.parametrize(("seconds", "told"), [(22540, "6.3 hours"), (90, "2 minutes")])
+def test_the_time_of_a_training_is_told(tiny_model: ModelFolder, seconds: float, told: str) -> None:
+    quality = {"trained_s": seconds, "trained_on": "a CPU"}
+    folder = write_card(tiny_model.path, replace(tiny_model.card, quality=quality))
+    text = write_model_card(folder, teacher=False).read_text()
+    assert f"| trained | {told} on a CPU |" in text
+
+
 def test_an_imported_model_names_no_examples(tiny_model: ModelFolder) -> None:
     told = {"method": "SiD-LSG", "teacher": "sd15"}  # what importing wrote once, a base's name
     folder = write_card(tiny_model.path, replace(tiny_model.card, examples=(), recipe=told))

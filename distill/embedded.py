@@ -29,7 +29,7 @@ import torch
 from distill.budgets import Budget
 from distill.emoji_teacher import QUALITY, train_emoji_teacher
 from distill.guidance import strategy
-from distill.processes import current
+from distill.processes import current, training_device
 from distill.student import distil_folder
 from sidestep.errors import needing
 from sidestep.files import atomic_folder, write_json
@@ -190,7 +190,8 @@ def _timed(
     if processes.writes:
         print(f"{part}: begins after {mine['seconds']:.0f} s", file=sys.stderr, flush=True)
     if device:
-        mine["on"] = torch.cuda.get_device_name() if device.startswith("cuda") else "a CPU"
+        where = training_device(device)
+        mine["on"] = torch.cuda.get_device_name(where) if where.type == "cuda" else "a CPU"
     began, before = time.monotonic(), mine["seconds"]
     try:
         if processes.writes or not alone:

@@ -52,7 +52,7 @@ def main() -> None:
     options.add_argument("--build-only", action="store_true")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        base = given.base or make_base(Path(place) / "base")
+        base = given.base or make_base(Path(place) / "image")
         stages = read(ROOT / "deploy" / "Containerfile", LOCK=given.lock)
         roots: dict[str, Path] = {"${BASE}": base, stages["base"].source: base}
         for stage in stages.values():

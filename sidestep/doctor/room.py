@@ -11,8 +11,8 @@ from sidestep.doctor.findings import Finding, note, ok, problem
 from sidestep.memory import available_memory
 
 GIB = 2**30
-# The service with the embedded model holds 375 MiB in all its processes.
-SERVING_MEMORY = GIB // 2
+# The service with the embedded model holds 676 MiB in all its processes, its page loaded.
+SERVING_MEMORY = 3 * GIB // 4
 EXPORTING_MEMORY = 20 * GIB  # Stable Diffusion 1.5 to fp16 took 19.8 GiB
 SERVING_DISK = GIB // 4  # the page's pictures and logs
 EXPORTING_DISK = 10 * GIB  # Stable Diffusion 1.5, its graph and plans of both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from distill.adversary import Adversary
 from distill.checkpoints import Checkpoint
 from distill.draws import generator
 from distill.interrupts import stop_requests
+from distill.muon import hidden_and_rest
 from distill.picture_quality import psnr, psnr_of_each, ssim
 from distill.progress import Progress, save_grid
 from distill.rates import cosine, set_rate
@@ -105,8 +107,8 @@ def train_autoencoder(
     keep: scaled latents [N, 4, h, w] of these pictures by another autoencoder. This one then
         learns to write and to read those, so that what was trained on them stays valid and a
         lighter decoder can take the place of a heavier one.
-    start: the autoencoder of the kept latents, where its channels are the same: this one begins
-        with its weights and leaves its encoder as it is, so that the decoder alone learns
+    start: the autoencoder of the kept latents. This one begins with all weights of it that fit;
+        where all do, it leaves the encoder as it is, so that the decoder alone learns
     The returned model's `scaling_factor` is 1 / (standard deviation of the latents).
     Raises Stopped after a checkpoint where SIGINT or SIGTERM asked for it.
     """
@@ -118,10 +120,9 @@ def train_autoencoder(
     if start is not None:
         _begin_with(start, model)
     model = model.to(device, memory_format=layout)
-    learning = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=options.learning_rate, weight_decay=1e-4, fused=True)
+    optimizers = hidden_and_rest([model], lr=options.learning_rate)
     adversary = _adversary(options, device)
-    state = _state(out, model, optimizer, adversary, options)
+    state = _state(out, model, optimizers, adversary, options)
     progress = Progress(out, "autoencoder", first=state.load(), last=options.steps, log_every=50)
     progress.within(options.seconds, spent=state.spent())
     with stop_requests() as stop:
@@ -142,9 +143,10 @@ def train_autoencoder(
             rate = cosine(
                 step, peak=options.learning_rate, warmup=options.warmup_steps, last=progress.last
             )
-            set_rate(optimizer, rate)
-            optimizer.step()
-            optimizer.zero_grad()
+            for optimizer in optimizers.values():
+                set_rate(optimizer, rate)
+                optimizer.step()
+                optimizer.zero_grad()
             if judge:
                 judge.update(x, y)
             if progress.due(step):
@@ -173,24 +175,31 @@ def _adversary(options: AutoencoderOptions, device: str) -> Adversary | None:
 def _state(
     out: Path,
     model: AutoencoderKL,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Mapping[str, torch.optim.Optimizer],
     adversary: Adversary | None,
     options: AutoencoderOptions,
 ) -> Checkpoint:
     """Name what a checkpoint holds."""
     modules: dict[str, nn.Module] = {"model": model}
-    optimizers = {"adamw": optimizer}
     if adversary is not None:
-        modules["adversary"], optimizers["adversary"] = adversary.network, adversary.optimizer
+        modules["adversary"] = adversary.network
+        optimizers = {**optimizers, "adversary": adversary.optimizer}
     return Checkpoint(out, modules, optimizers, asdict(options))
 
 
 def _begin_with(start: AutoencoderKL, model: AutoencoderKL) -> None:
-    """Copy the weights and the scale of the latents; freeze what writes latents."""
-    model.load_state_dict(start.state_dict())
+    """Copy the weights that fit and the scale of the latents; freeze an encoder that all fit."""
+    mine = model.state_dict()
+    fitting = {
+        key: weight
+        for key, weight in start.state_dict().items()
+        if key in mine and mine[key].shape == weight.shape
+    }
+    model.load_state_dict(fitting, strict=False)
     model.register_to_config(scaling_factor=start.config.scaling_factor)
-    for part in (model.encoder, model.quant_conv):
-        part.requires_grad_(False)
+    if len(fitting) == len(mine):
+        for part in (model.encoder, model.quant_conv):
+            part.requires_grad_(False)
 
 
 def _finish(model: AutoencoderKL, data: Tensor, keep: Tensor | None, device: str) -> AutoencoderKL:
@@ -221,10 +230,11 @@ def _reconstruct(
     noise = torch.randn(kept.shape, generator=draw).to(x.device)
     level = options.latent_noise * torch.rand(len(x), 1, 1, 1, generator=draw)
     noisy = kept + level.to(x.device) * noise
-    y = model.decode(noisy / model.config.scaling_factor).sample
+    scale = model.config.scaling_factor
+    y = model.decode(noisy / scale).sample
     if not model.quant_conv.weight.requires_grad:
         return y, kept.new_zeros(())
-    return y, F.mse_loss(model.encode(x).latent_dist.mean.float(), kept)
+    return y, F.mse_loss(scale * model.encode(x).latent_dist.mean.float(), kept)
 
 
 @torch.no_grad()

@@ -42,7 +42,8 @@ class Budget:
 
 # What every picture costs, and four times what the repository holds: see docs/embedded-model.md.
 UNET = (48, 80, 96)
-DECODER = (16, 32, 64, 64)
+AUTOENCODER = (16, 32, 64, 64)
+LIGHTER = (16, 16, 32, 64)
 
 BUDGETS = {
     "gpu": Budget(
@@ -56,7 +57,7 @@ BUDGETS = {
                 seconds=300,
             ),
             lighter=AutoencoderOptions(
-                channels=DECODER,
+                channels=LIGHTER,
                 steps=UNBOUND,
                 batch=64,
                 learning_rate=2e-3,
@@ -88,19 +89,19 @@ BUDGETS = {
         device="cpu",
         teacher=EmojiTeacherOptions(
             autoencoder=AutoencoderOptions(
-                channels=DECODER,
+                channels=AUTOENCODER,
                 steps=UNBOUND,
                 batch=8,
                 learning_rate=1.5e-3,
                 seconds=3780,
             ),
-            lighter=AutoencoderOptions(  # as large: the first one, that learns to forgive noise
-                channels=DECODER,
+            lighter=AutoencoderOptions(
+                channels=LIGHTER,
                 steps=UNBOUND,
                 batch=8,
-                learning_rate=5e-4,
+                learning_rate=2e-3,
                 adversarial_weight=0.5,
-                seconds=1680,
+                seconds=3000,
             ),
             teacher=TeacherOptions(
                 channels=UNET,

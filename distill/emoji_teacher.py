@@ -263,13 +263,12 @@ def _lighter(
     if options and not (out / "lighter" / "vae" / "config.json").exists():
         keep = load_file(out / "latents.safetensors")["latents"].to(device)
         first = read_autoencoder(out / "autoencoder")
-        alike = tuple(first.config.block_out_channels) == options.channels
         vae = train_autoencoder(
             pictures.pictures,
             options,
             out / "lighter",
             keep=keep,
-            start=first if alike else None,
+            start=first,
             device=device,
         )
         _write_autoencoder(vae, out / "lighter", pictures, device)

@@ -104,11 +104,13 @@ def _polynomial(grams: Tensor) -> Tensor:
 
 
 def hidden_and_rest(networks: Iterable[nn.Module], *, lr: float) -> dict[str, Optimizer]:
-    """Give the networks' hidden matrices to Muon and everything else to AdamW."""
+    """Give the networks' hidden matrices to Muon and everything else that learns to AdamW."""
     hidden: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for network in networks:
         for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             inner = parameter.ndim >= 2 and not any(part in name for part in _OUTERMOST)
             (hidden if inner else rest).append(parameter)
     adamw = AdamW(rest, lr=lr, weight_decay=0.01, fused=True)

@@ -16,7 +16,14 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from distill import emoji_data
-from distill.autoencoder import AutoencoderOptions, reconstruction_loss, to_pictures, to_unit
+from distill.autoencoder import (
+    AutoencoderOptions,
+    new_autoencoder,
+    reconstruction_loss,
+    to_pictures,
+    to_unit,
+    train_autoencoder,
+)
 from distill.emoji_data import _identity
 from distill.emoji_sources import SOURCES
 from distill.emoji_teacher import EmojiTeacherOptions, read_autoencoder, train_emoji_teacher
@@ -118,13 +125,24 @@ def test_a_lighter_autoencoder_takes_over_the_latents(data: Path, tmp_path: Path
     teacher = load_teacher(folder)
     assert tuple(teacher.vae.config.block_out_channels) == (8, 8)
     assert teacher.latent_shape == (4, 8, 8)
+    scale = read_autoencoder(tmp_path / "run" / "autoencoder").config.scaling_factor
+    assert teacher.vae.config.scaling_factor == scale != 1
     latents = load_file(tmp_path / "run" / "latents.safetensors")["latents"]
     pictures = torch.from_numpy(emoji_data.load(data, size_px=16)[0].pictures)
     with torch.no_grad():
-        ours = teacher.vae.encode(to_unit(pictures)).latent_dist.mean
+        ours = scale * teacher.vae.encode(to_unit(pictures)).latent_dist.mean
     assert float((ours - latents[:3]).square().mean()) < 0.5 * float(latents.square().mean())
-    assert teacher.vae.config.scaling_factor == 1
     assert json.loads((folder / "training.json").read_text())["lighter_autoencoder"]["steps"] == 60
+
+
+def test_a_lighter_autoencoder_begins_with_what_fits_of_the_first_one(
+    tmp_path: Path,
+) -> None:
+    first = new_autoencoder(AutoencoderOptions((8, 16)), size_px=16).requires_grad_(False)
+    x = torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
+    lighter = AutoencoderOptions((8, 8), steps=1, batch=1, warmup_steps=2, learning_rate=1e-9)
+    begun = train_autoencoder(x, lighter, tmp_path, keep=torch.zeros(2, 4, 8, 8), start=first)
+    torch.testing.assert_close(begun.encoder.conv_in.weight, first.encoder.conv_in.weight)
 
 
 def test_a_second_autoencoder_of_the_same_channels_learns_to_forgive_noise_alone(

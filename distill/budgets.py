@@ -43,7 +43,7 @@ class Budget:
 # What every picture costs, and four times what the repository holds: see docs/embedded-model.md.
 UNET = (48, 80, 96)
 AUTOENCODER = (16, 32, 64, 64)
-LIGHTER = (16, 16, 32, 64)
+LIGHTER = (16, 16, 32, 32)
 
 BUDGETS = {
     "gpu": Budget(
@@ -101,7 +101,7 @@ BUDGETS = {
                 batch=8,
                 learning_rate=2e-3,
                 adversarial_weight=0.5,
-                seconds=3000,
+                seconds=2700,
             ),
             teacher=TeacherOptions(
                 channels=UNET,

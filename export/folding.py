@@ -22,7 +22,6 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 from export.simplify import (
-    FourPixelConv,
     simplify_layers,
     simplify_text_encoder,
     simplify_unet,
@@ -145,7 +144,6 @@ def _fold_full(vae: AutoencoderKL, factor: float) -> tuple[nn.Module, nn.Module]
     _scale(decoder.conv_out.weight, 127.5)
     with torch.no_grad():
         decoder.conv_out.bias.mul_(127.5).add_(128)
-    decoder.conv_out = FourPixelConv(decoder.conv_out)
     return vae.post_quant_conv, decoder
 
 
@@ -156,7 +154,6 @@ def _fold_small(vae: AutoencoderTiny, factor: float) -> tuple[nn.Module, nn.Modu
         layers[0].weight.mul_(3)
         layers[-1].weight.mul_(255)
         layers[-1].bias.mul_(255).add_(0.5)
-    layers[-1] = FourPixelConv(layers[-1])
     return Scale(factor / vae.config.scaling_factor / 3), nn.Sequential(nn.Tanh(), *layers)
 
 

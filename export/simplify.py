@@ -32,40 +32,14 @@ class DoublingConv(nn.Module):
             for row, column in product(range(3), range(3)):
                 tap = conv.weight[:, :, row, column].detach()
                 kernels[:, position, :, seen[y][row], seen[x][column]] += tap
+        bias = conv.bias if conv.bias is not None else conv.weight.new_zeros(conv.out_channels)
         self.kernels = nn.Parameter(kernels.flatten(0, 1), requires_grad=False)
-        self.bias = nn.Parameter(_bias(conv).repeat_interleave(4), requires_grad=False)
+        self.bias = nn.Parameter(bias.detach().repeat_interleave(4), requires_grad=False)
 
     def forward(self, x: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         """Map [B, C, h, w] to [B, C', 2h, 2w], which is the `output_size` of a fitting latent."""
         doubled = F.pixel_shuffle(F.conv2d(x, self.kernels, self.bias, padding=1), 2)
         return doubled[:, :, 1:-1, 1:-1]
-
-
-class FourPixelConv(nn.Module):
-    """A 3x3 convolution to few channels, for four pixels at once.
-
-    ONNX Runtime computes 16 channels together on a CPU with AVX-512, so that three cost as much as
-    16. The 3x3 kernels of 2x2 pixels lie within 4x4 pixels: one kernel of that size with stride 2
-    has 12 channels, at 4/9 of the cost.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        """Place `conv`, which has stride 1 and padding 1, at each of the four positions."""
-        super().__init__()
-        kernels = conv.weight.new_zeros(conv.out_channels, 4, conv.in_channels, 4, 4)
-        for position, (y, x) in enumerate(product((0, 1), (0, 1))):
-            kernels[:, position, :, y : y + 3, x : x + 3] = conv.weight.detach()
-        self.kernels = nn.Parameter(kernels.flatten(0, 1), requires_grad=False)
-        self.bias = nn.Parameter(_bias(conv).repeat_interleave(4), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, C, H, W] to [B, C', H, W], for even sizes."""
-        return F.pixel_shuffle(F.conv2d(x, self.kernels, self.bias, stride=2, padding=1), 2)
-
-
-def _bias(conv: nn.Conv2d) -> Tensor:
-    """Return the bias [C'], zeros where there is none."""
-    return conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach()
 
 
 class PlainAttention:

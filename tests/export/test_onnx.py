@@ -18,7 +18,7 @@ from export.folding import FoldedGenerator
 from export.onnx import halve_exact_weights
 from export.options import ExportOptions
 from export.run import export_model
-from export.simplify import DoublingConv, FourPixelConv
+from export.simplify import DoublingConv
 from sidestep.engines.onnx_runtime import OnnxRuntimeEngine
 from sidestep.engines.torch_module import GeneratorModule, load_module
 from sidestep.errors import CertificateFailed, InvalidModel
@@ -103,17 +103,6 @@ def test_doubling_and_convolving_is_one_convolution(*, bias: bool) -> None:
     with torch.inference_mode():
         wanted, ours = upsample(x), DoublingConv(upsample.conv)(x)
     assert ours.shape == (2, 5, 10, 14)
-    assert torch.allclose(ours, wanted, atol=1e-5)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_four_pixels_at_once_are_the_convolution(*, bias: bool) -> None:
-    torch.manual_seed(0)
-    convolution = torch.nn.Conv2d(6, 3, 3, padding=1, bias=bias)
-    x = torch.randn(2, 6, 8, 10)
-    with torch.inference_mode():
-        wanted, ours = convolution(x), FourPixelConv(convolution)(x)
-    assert ours.shape == (2, 3, 8, 10)
     assert torch.allclose(ours, wanted, atol=1e-5)
 
 

@@ -1,7 +1,8 @@
 """Muon: momentum whose update is made orthogonal (Jordan et al., 2024), for hidden matrices.
 
 Measured on the emoji teacher: at the same learning rate and batches its loss at high noise falls
-where AdamW's rises. Embeddings, norms, biases and the outermost convolutions stay with AdamW.
+where AdamW's rises; what it does for the autoencoder is in docs/embedded-model.md. Embeddings,
+norms, biases and the outermost convolutions stay with AdamW.
 """
 
 from __future__ import annotations

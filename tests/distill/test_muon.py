@@ -92,3 +92,10 @@ def test_only_hidden_matrices_go_to_muon() -> None:
     (hidden,) = optimizers["muon"].param_groups[0]["params"]
     assert hidden is network["inner"].weight
     assert len(optimizers["adamw"].param_groups[0]["params"]) == 8
+
+
+def test_what_is_frozen_is_in_no_optimizer() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[0].requires_grad_(False)
+    groups = [o.param_groups[0]["params"] for o in hidden_and_rest([network], lr=0.1).values()]
+    assert [len(group) for group in groups] == [1, 1]

@@ -79,9 +79,13 @@ def modules_to_keep(seen: Activations, limit: float = LIMIT) -> list[str]:
 
 
 def to_half(module: nn.Module, kept: list[str]) -> None:
-    """Cast a module to fp16 in place, except the `kept` ones, which cast what goes in and out."""
+    """Cast a module to fp16 in place, except the `kept` ones, which cast what goes in and out.
+
+    Modules with `in_fp32` are left alone: they cast by themselves.
+    """
+    full = [*kept, *_in_fp32(module)]
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if tensor.is_floating_point() and not any(_is_within(name, part) for part in kept):
+        if tensor.is_floating_point() and not any(_is_within(name, part) for part in full):
             tensor.data = tensor.data.half()
     for name in kept:
         part = module.get_submodule(name)
@@ -98,17 +102,23 @@ class Rounded:
 
     def __init__(self, module: nn.Module, kept: list[str], spec: GeneratorSpec) -> None:
         """Round the weights of `module`, which is in fp32, in place, the kept ones aside."""
-        self._module = module
+        self._module, self.spec = module, spec
+        self._kept = [*kept, *_in_fp32(module)]
         for name, weight in self._module.named_parameters():
-            if not any(_is_within(name, part) for part in kept):
+            if not any(_is_within(name, part) for part in self._kept):
                 weight.data = weight.data.half().float()
-        self._kept, self.spec = kept, spec
 
     def __call__(
         self, input_ids: NDArray[np.int64], noise: NDArray[np.float32]
     ) -> NDArray[np.uint8]:
         """Map ids [B, L] and noise [B, 4, h, w] to pictures [B, H, W, 3]."""
-        with _Path(self._module, {}) as path, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        unet: Any = self._module.unet
+        with (
+            unet.register_forward_pre_hook(_half_noise),
+            _Path(self._module, {}) as path,
+            torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
 
             def rounded(value: Tensor) -> Tensor:
                 if any(_is_within(path.now, part) for part in self._kept):
@@ -116,8 +126,7 @@ class Rounded:
                 return value.half().float()
 
             with _Each(rounded):
-                latents = torch.from_numpy(noise).half().float()
-                pixels = self._module(torch.from_numpy(input_ids), latents)
+                pixels = self._module(torch.from_numpy(input_ids), torch.from_numpy(noise))
         drawn: NDArray[np.uint8] = pixels.numpy()
         return drawn
 
@@ -197,8 +206,16 @@ def _record(maxima: dict[str, float], name: str, value: Any) -> None:
         maxima[name] = max(maxima.get(name, 0.0), largest)
 
 
+def _in_fp32(module: nn.Module) -> list[str]:
+    return [name for name, part in module.named_modules() if getattr(part, "in_fp32", False)]
+
+
 def _is_within(name: str, part: str) -> bool:
     return name == part or name.startswith(f"{part}.")
+
+
+def _half_noise(_: nn.Module, args: Any) -> Any:
+    return (args[0].half().float(), *args[1:])
 
 
 def _upcast(_: nn.Module, args: Any, kwargs: Any) -> Any:

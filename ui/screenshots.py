@@ -25,7 +25,7 @@ PATIENCE_MS = 120_000
 READY = "#picture[aria-busy=false] img"
 # name -> (window, light or dark, what is in the link)
 PICTURES: dict[str, tuple[Any, Any, dict[str, str]]] = {
-    "page": (DESKTOP, "light", {"prompt": "fox, fluent", "seed": "7"}),
+    "page": (DESKTOP, "light", {"prompt": "wolf, fluent", "seed": "5"}),
     "page-grid-dark": (DESKTOP, "dark", {"prompt": "rocket, noto", "seed": "3", "count": "9"}),
     "page-phone": (PHONE, "light", {"prompt": "sunflower, twemoji", "seed": "1"}),
 }

@@ -101,8 +101,8 @@ def test_the_graph_has_the_types_that_were_chosen(
     types = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
     convolutions = [types[node.input[1]] for node in graph.graph.node if node.op_type == "Conv"]
     block = folded.get_submodule(kept[0])
-    in_fp32 = sum(isinstance(part, nn.Conv2d) for part in block.modules())
-    assert convolutions.count(onnx.TensorProto.FLOAT) == in_fp32 >= 2
+    in_fp32 = sum(isinstance(part, nn.Conv2d) for part in block.modules()) + 1  # the prediction's
+    assert convolutions.count(onnx.TensorProto.FLOAT) == in_fp32 >= 3
     assert convolutions.count(onnx.TensorProto.FLOAT16) == len(convolutions) - in_fp32 > in_fp32
     save(graph, tmp_path / "generator.onnx", largest=1000)
     assert (tmp_path / "generator.onnx").stat().st_size < (
@@ -110,6 +110,15 @@ def test_the_graph_has_the_types_that_were_chosen(
     ).stat().st_size
     engine = OnnxRuntimeEngine(tiny_model, graph=tmp_path / "generator.onnx")
     certify(reference, engine, precision="fp16")
+
+
+def test_the_prediction_is_not_rounded(tiny_model: ModelFolder, tokenizer: PromptTokenizer) -> None:
+    folded, reference, kept = measure(tiny_model, tokenizer, nothing)
+    to_half(folded, kept)
+    seen: list[torch.dtype] = []
+    folded.unet.register_forward_hook(lambda _, args, out: seen.extend((args[0].dtype, out.dtype)))
+    folded(torch.from_numpy(reference.ids), torch.from_numpy(reference.noise))
+    assert seen == [torch.float16, torch.float32]
 
 
 def test_an_overflow_between_the_networks_cannot_be_kept_apart() -> None:

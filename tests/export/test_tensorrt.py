@@ -27,6 +27,7 @@ from export.options import ExportOptions
 from export.run import export_model
 from export.tensorrt import (
     OPSET,
+    PREDICTION,
     SPACE,
     Plan,
     _configure,
@@ -71,7 +72,7 @@ def _compiled(built_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         options = ExportOptions("tensorrt-rtx", "fp16", target="sm89", buckets=(1, 3))
         certificate = export_model(ModelFolder.open(path), options)
     assert certificate.precision == "fp16"
-    assert certificate.proof["plan"]["computing_layers"].keys() == {"HALF"}
+    assert certificate.proof["plan"]["computing_layers"].keys() == {"HALF", "FLOAT"}
     assert certificate.proof["plan"]["run"] is False
     return path / options.folder
 
@@ -99,7 +100,9 @@ def test_the_manifest_tells_what_was_compiled(place: Path) -> None:
         "noise": ["FLOAT", [-1, 4, 8, 8]],
         "pixels": ["UINT8", [-1, 16, 16, 3]],
     }
-    assert manifest.layer_types["CONVOLUTION"].keys() == {"HALF"}
+    convolutions = manifest.layer_types["CONVOLUTION"]
+    assert convolutions.keys() == {"HALF", "FLOAT"}
+    assert convolutions["FLOAT"] == 1  # the prediction's
     assert manifest.plan_bytes == (place / PLAN).stat().st_size
     folder.check()
     assert not any(file.startswith("engines/") for file in folder.card.files)
@@ -348,8 +351,9 @@ def test_what_a_network_takes_and_gives_is_checked(tiny_model: ModelFolder) -> N
         ("fp16", {"HALF": 9}, 1_100, False, True),
         ("fp16", {"HALF": 9}, 2_000 + 2 * SPACE, False, False),  # the size of an fp32 plan
         ("fp16", {"FLOAT": 9}, 1_100, False, False),
-        ("fp16", {"HALF": 8, "FLOAT": 1}, 1_100, False, False),
-        ("fp16", {"HALF": 8, "FLOAT": 1}, 1_100, True, True),
+        ("fp16", {"HALF": 7, "FLOAT": 2}, 1_100, False, True),  # norm and convolution of the end
+        ("fp16", {"HALF": 6, "FLOAT": 3}, 1_100, False, False),
+        ("fp16", {"HALF": 6, "FLOAT": 3}, 1_100, True, True),
         ("fp16", {"FLOAT": 9}, 1_100, True, False),
         ("fp32", {"FLOAT": 9}, 1_100, False, True),
         ("fp32", {"FLOAT": 9}, 600, False, False),  # the size of an fp16 plan
@@ -392,4 +396,6 @@ def test_every_architecture_compiles(
     for target in ("sm80", "sm89"):
         plan = compile_plan(graph, folder.card, replace(options, target=target))
         proof = prove_precision(plan, options, weights_bytes)
-        assert proof["computing_layers"].keys() == {"FLOAT" if precision == "fp32" else "HALF"}
+        layers = proof["computing_layers"]
+        assert layers.keys() == ({"FLOAT"} if precision == "fp32" else {"HALF", "FLOAT"})
+        assert precision == "fp32" or layers["FLOAT"] == PREDICTION

@@ -81,7 +81,7 @@ class Prediction(nn.Module):
     in_fp32 = True
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
-        """Share the layers of `unet`."""
+        """Take the layers over from `unet`."""
         super().__init__()
         self.norm, self.act, self.conv = unet.conv_norm_out, unet.conv_act, unet.conv_out
 
@@ -95,12 +95,9 @@ class Prediction(nn.Module):
 
 
 def keep_prediction(unet: UNet2DConditionModel) -> None:
-    """Put a `Prediction` in the place of what the UNet ends with.
-
-    For one step: PyTorch 2.14 cannot export it where it is evaluated twice.
-    """
+    """Put a `Prediction` in the place of what the UNet ends with."""
     unet.conv_out = Prediction(unet)
-    unet.conv_norm_out = None  # whose weights go by one name then
+    unet.conv_norm_out = unet.conv_act = None  # an export needs each module to have one name
 
 
 def unet_without_time(

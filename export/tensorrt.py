@@ -19,9 +19,7 @@ from sidestep.model_folder import ModelCard
 
 OPSET = 22  # the last whose graphs both libraries build; it has GroupNormalization
 SPACE = 30_000_000  # bytes of kernels that a plan may hold for each bucket; 10 to 22 million seen
-PREDICTION = (
-    2  # layers of an fp16 network that are in fp32: norm and convolution, export/folding.py
-)
+PREDICTION = 2  # layers of an fp16 network in fp32: norm and convolution of its end
 WORKERS = ("CONVOLUTION", "MATRIX_MULTIPLY", "NORMALIZATION")  # the layers that do the arithmetic
 
 

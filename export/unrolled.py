@@ -12,7 +12,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from export.folding import FoldedGenerator, fold_decoder, fold_timesteps, unet_without_time
+from export.folding import (
+    FoldedGenerator,
+    fold_decoder,
+    fold_timesteps,
+    keep_prediction,
+    unet_without_time,
+)
 from export.simplify import simplify_text_encoder, simplify_unet
 from sidestep.engines.torch_module import GeneratorModule, to_pixels
 
@@ -34,6 +40,7 @@ class UnrolledGenerator(nn.Module):
         fold_timesteps(self.unet, self.schedule.timesteps)
         simplify_text_encoder(self.text_encoder)
         simplify_unet(self.unet)
+        keep_prediction(self.unet)
         self.unet.forward = partial(unet_without_time, self.unet)
         self.post_quant_conv, self.decoder = fold_decoder(generator.vae, 1.0)
 

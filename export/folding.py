@@ -105,6 +105,7 @@ def unet_without_time(
 ) -> Tensor:
     """Run a UNet whose timesteps were folded: the blocks of `UNet2DConditionModel.forward`.
 
+    unet: with a `Prediction` for its `conv_out`
     step: the number j of one of several timesteps, int64 [1]
     """
     x = unet.conv_in(x)
@@ -119,8 +120,6 @@ def unet_without_time(
         size = skips[-1].shape[2:] if block is not unet.up_blocks[-1] else None
         given = {"temb": step, "upsample_size": size, **_text(block, text)}
         x = block(x, res_hidden_states_tuple=residuals, **given)
-    if unet.conv_norm_out is not None:
-        x = unet.conv_act(unet.conv_norm_out(x))
     predicted: Tensor = unet.conv_out(x)
     return predicted
 

@@ -41,7 +41,7 @@ def export_plan(generator: GeneratorModule, job: Job) -> tuple[Certificate, list
     job.stage(f"compile for {options.target}")
     plan = compile_plan(graph, card, options)
     kept = bool(job.proof.get("fp16", {}).get("kept_in_fp32"))
-    proof = prove_precision(plan, options, weights_bytes, kept=kept)
+    proof = prove_precision(plan, options, weights_bytes, steps=card.steps, kept=kept)
     plan.file.rename(job.out / PLAN)
     gpu, driver = driver_of() if options.target == "current" else (None, None)
     write_manifest(

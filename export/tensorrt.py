@@ -123,12 +123,13 @@ def layer_types(network: Any) -> dict[str, dict[str, int]]:
 
 
 def prove_precision(
-    plan: Plan, options: ExportOptions, weights_bytes: int, *, kept: bool = False
+    plan: Plan, options: ExportOptions, weights_bytes: int, *, steps: int = 1, kept: bool = False
 ) -> dict[str, Any]:
     """Show from the parsed network's types and the plan's size that it computes as was asked.
 
     The size of a small plan decides nothing, since kernels are most of it; the result says so.
-    weights_bytes: what the graph's weights take; kept: whether more of an fp16 network is in fp32
+    weights_bytes: what the graph's weights take; steps: how often the UNet is in it
+    kept: whether more of an fp16 network is in fp32
         than the end of its UNet
     Raises CompileFailed where either says otherwise.
     """
@@ -138,7 +139,7 @@ def prove_precision(
     for kind in WORKERS:
         work.update(plan.layer_types.get(kind, {}))
     strays = work[other]
-    allowed = PREDICTION if precision == "fp16" else 0
+    allowed = steps * PREDICTION if precision == "fp16" else 0
     if not work[wanted] or (strays > allowed and not kept):
         raise CompileFailed(
             f"the network was to compute in {precision}, but {strays} of {work.total()} "

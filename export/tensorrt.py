@@ -129,8 +129,7 @@ def prove_precision(
 
     The size of a small plan decides nothing, since kernels are most of it; the result says so.
     weights_bytes: what the graph's weights take; steps: how often the UNet is in it
-    kept: whether more of an fp16 network is in fp32
-        than the end of its UNet
+    kept: whether more of an fp16 network is in fp32 than the end of its UNet
     Raises CompileFailed where either says otherwise.
     """
     precision = options.precision

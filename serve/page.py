@@ -35,6 +35,11 @@ class LatePage:
         self._build = build
         self._built: asyncio.Future[FastAPI] | None = None
 
+    @property
+    def built(self) -> bool:
+        """Whether the page is there, or has failed."""
+        return self._built is not None and self._built.done()
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Build the page, and run its own startup and shutdown, while inside."""
@@ -73,9 +78,9 @@ class LatePage:
 
     def close(self) -> None:
         """End the connections that open pages hold, which a stopping server would wait for."""
-        built = self._built
-        if built is not None and built.done() and not built.cancelled() and not built.exception():
-            built.result().state.close()
+        page = self._built
+        if page is not None and page.done() and not page.cancelled() and not page.exception():
+            page.result().state.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for the page, then let it answer; it sees the path as the client wrote it."""

@@ -192,6 +192,7 @@ def _listening(app: FastAPI) -> Iterator[str]:
     import uvicorn
 
     from serve.connections import PatientProtocol
+    from serve.page import LatePage
 
     config = uvicorn.Config(
         app,
@@ -208,6 +209,11 @@ def _listening(app: FastAPI) -> Iterator[str]:
         while not server.started:
             assert thread.is_alive(), "the server did not start"
             time.sleep(0.01)
+        # Gradio, pytest and FastAPI each set aside the filters of warnings for a while, which
+        # threads share: where they overlap, what one ignores is raised in another.
+        for page in (getattr(route, "app", None) for route in app.routes):
+            while isinstance(page, LatePage) and not page.built:
+                time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:

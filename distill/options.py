@@ -55,8 +55,8 @@ class DistillOptions:
     )
     cooldown: float = setting(
         0.0,
-        "Share of the run, at its end, in which the learning rate falls to 0; for a finished run "
-        "too, that is to take longer.",
+        "Share of the run, at its end, in which the learning rate falls to 0; a finished run that "
+        "is given more iterations may be cooled down, too.",
         at_least=0.0,
         at_most=1.0,
     )

@@ -65,7 +65,6 @@ class Case:
             init_timestep=PAPERS_TIMESTEP,
             batch=batch,
             iterations=steps,
-            cooldown=0.0,  # as the paper's
             checkpoint_every=max(1, steps // 2),
             real_images=str(real_images or "") if self.adversarial else "",
         )

@@ -81,12 +81,11 @@ BUDGETS = {
             batch=256,
             init_timestep=800,
             seconds=80,
-            cooldown=0.15,
             checkpoint_every=200,
         ),
     ),
     "cpu": Budget(
-        about="two CPU cores, about 8 hours",
+        about="two CPU cores, under 8 hours",
         device="cpu",
         teacher=EmojiTeacherOptions(
             autoencoder=AutoencoderOptions(
@@ -113,7 +112,7 @@ BUDGETS = {
             size_px=128,
             amounts=Amounts(colours=1, pairs=500),
         ),
-        student=replace(PRESETS["emoji"].options, iterations=UNBOUND, seconds=2760),
+        student=replace(PRESETS["emoji"].options, iterations=UNBOUND, seconds=2340),
     ),
 }
 

@@ -41,13 +41,7 @@ _PAPER = DistillOptions(
     checkpoint_every=500,
 )
 
-_EMOJI = DistillOptions(
-    guidance=strategy("lsg", 1.5),
-    init_timestep=800,
-    batch=16,
-    iterations=3000,
-    cooldown=0.15,
-)
+_EMOJI = DistillOptions(guidance=strategy("lsg", 1.5), init_timestep=800, batch=16, iterations=2600)
 
 PRESETS = {
     "emoji": Preset("the embedded teacher, on two CPU cores", _EMOJI),

@@ -36,7 +36,7 @@ BUDGETED = {"data", "out", "device", "budget", "minutes", "times", "default"}
     "--budget",
     type=click.Choice(["gpu", "cpu"]),
     help="Train the whole embedded model at 128 pixels, students and engines too, by the clock: "
-    "gpu, under 25 minutes on an H100; cpu, about 8 hours on two cores, each with a process of "
+    "gpu, under 25 minutes on an H100; cpu, under 8 hours on two cores, each with a process of "
     "its own. Takes only --data, --out, --device, --minutes, --times and --default.",
 )
 @click.option(

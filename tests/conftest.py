@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -188,7 +189,7 @@ def make_generator(tokenizer: PromptTokenizer) -> Callable[[FakeEngine], Generat
 
 
 @contextmanager
-def _listening(app: FastAPI) -> Iterator[str]:
+def _listening(app: FastAPI, http: type[asyncio.Protocol] | None) -> Iterator[str]:
     import uvicorn
 
     from serve.connections import PatientProtocol
@@ -197,7 +198,7 @@ def _listening(app: FastAPI) -> Iterator[str]:
     config = uvicorn.Config(
         app,
         port=0,
-        http=PatientProtocol,
+        http=http or PatientProtocol,
         ws="none",
         log_level="error",
         timeout_graceful_shutdown=1,
@@ -222,10 +223,13 @@ def _listening(app: FastAPI) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def listen() -> Iterator[Callable[[FastAPI], str]]:
-    """Serve an app on a free port of this machine until the module ends; returns its address."""
+def listen() -> Iterator[Callable[..., str]]:
+    """Serve an app on a free port of this machine until the module ends; returns its address.
+
+    http: the protocol class, where it is not the service's
+    """
     with ExitStack() as servers:
-        yield lambda app: servers.enter_context(_listening(app))
+        yield lambda app, http=None: servers.enter_context(_listening(app, http))
 
 
 @contextmanager

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
-import uvicorn
 
 from serve.app import create_app
 from serve.connections import HEAD_LIMIT, PatientProtocol
@@ -23,18 +21,13 @@ class Hasty(PatientProtocol):
 
 
 @pytest.fixture(scope="module")
-def address(make_generator: Callable[[FakeEngine], Generator]) -> Iterator[tuple[str, int]]:
+def address(
+    make_generator: Callable[[FakeEngine], Generator], listen: Callable[..., str]
+) -> tuple[str, int]:
     app = create_app(make_generator(FakeEngine(tokens=12, delay_s=1.5)), Settings(hang_s=60))
-    config = uvicorn.Config(app, port=0, log_level="error", ws="none", http=Hasty)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield server.servers[0].sockets[0].getsockname()
-    server.should_exit = True
-    thread.join()
+    url = httpx.URL(listen(app, http=Hasty))
+    assert url.port
+    return url.host, url.port
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -10,11 +10,10 @@ from distill.settings import check, setting
 from sidestep.errors import InvalidTraining
 from sidestep.schedule import MOST_STEPS
 
-# What a resume may change: how long a run is and how it ends, and what does not change its weights.
+# What does not change the weights that a run arrives at: a resume may change it.
 FREE = (
     "iterations",
     "seconds",
-    "cooldown",
     "per_device_batch",
     "recompute",
     "compile",
@@ -52,13 +51,6 @@ class DistillOptions:
     )
     learning_rate: float = setting(
         5e-5, "Of both networks; the paper's 1e-6 is for 860M parameters.", at_least=0.0
-    )
-    cooldown: float = setting(
-        0.0,
-        "Share of the run, at its end, in which the learning rate falls to 0; a finished run that "
-        "is given more iterations may be cooled down, too.",
-        at_least=0.0,
-        at_most=1.0,
     )
     ema_half_life: int = setting(
         50_000, "Images after which the average forgot half; 0: no average.", at_least=0

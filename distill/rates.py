@@ -14,15 +14,6 @@ def cosine(step: int, *, peak: float, warmup: int, last: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, last - warmup)))
 
 
-def cooled(step: int, *, peak: float, share: float, last: int) -> float:
-    """Learning rate of a step counted from 1: `peak`, then down to 0 in a line.
-
-    share: of all `last` steps, the part at the end in which it falls; 0: never
-    """
-    falling = share * last
-    return peak * min(1.0, (last - step + 1) / falling) if falling else peak
-
-
 def set_rate(optimizer: Optimizer, rate: float) -> None:
     """Give every parameter group the same learning rate."""
     for group in optimizer.param_groups:

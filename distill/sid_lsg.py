@@ -25,7 +25,6 @@ from distill.options import DistillOptions
 from distill.precision import PRECISIONS
 from distill.processes import current
 from distill.progress import Progress, widest_spread
-from distill.rates import cooled, set_rate
 from distill.real_pictures import RealLatents
 from distill.samples import Samples
 from distill.shards import whole_unet
@@ -92,11 +91,6 @@ class Distillation:
     def student(self) -> Scoring:
         """What the distillation makes: the generator's average, or the generator without one."""
         return self.average or self.theta
-
-    def set_rate(self, rate: float) -> None:
-        """Give both networks this learning rate."""
-        for network in (self.theta, self.psi):
-            set_rate(network.adam, rate)
 
     def update(self, step: int) -> None:
         """Update psi, theta and the average, each once; `step` counts from 1."""
@@ -188,8 +182,6 @@ def distil(
     stopping = False
     with stop_requests() as stop:
         for step in progress:
-            peak, share = options.learning_rate, options.cooldown
-            work.set_rate(cooled(step, peak=peak, share=share, last=progress.last))
             work.update(step)
             stopping = processes.any(stop.asked)
             if progress.due(step):

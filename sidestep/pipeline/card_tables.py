@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping
 from typing import Any
 
 from bench.markdown import ablation_text, number, table
@@ -41,7 +40,7 @@ def recipe(card: ModelCard) -> str:
         ["guidance κ1…κ4", told_kappas(card)],
         ["images seen", number(recipe.get("images_seen"))],
         ["prompts", number(recipe.get("prompts"))],
-        ["batch, learning rate", f"{recipe.get('batch')}, {_rate(recipe)}"],
+        ["batch, learning rate", f"{recipe.get('batch')}, {recipe.get('learning_rate')}"],
         ["number format", str(recipe.get("precision", "unknown"))],
     ]
     losses = recipe.get("losses") or {}
@@ -64,11 +63,6 @@ def recipe(card: ModelCard) -> str:
         on = card.quality.get("trained_on", "unknown")
         rows.append(["trained", f"{_hours(card.quality['trained_s'])} on {on}"])
     return table(["", ""], rows)
-
-
-def _rate(recipe: Mapping[str, Any]) -> str:
-    falls = f", to 0 in the last {share:.0%}" if (share := recipe.get("cooldown")) else ""
-    return f"{recipe.get('learning_rate')}{falls}"
 
 
 def _hours(seconds: float) -> str:

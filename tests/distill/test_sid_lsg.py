@@ -134,12 +134,10 @@ def test_the_teacher_is_left_alone_and_the_student_is_not(
     assert not equal(weights(student), before)
 
 
-@pytest.mark.parametrize("cooldown", [0.0, 0.75])
 def test_a_stopped_run_ends_bit_for_bit_as_an_unbroken_one(
-    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path, cooldown: float
+    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
 ) -> None:
-    options = replace(OPTIONS, cooldown=cooldown)
-    unbroken = distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path / "a"))
+    unbroken = distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path / "a"))
 
     class Stop(Exception):
         pass
@@ -148,32 +146,11 @@ def test_a_stopped_run_ends_bit_for_bit_as_an_unbroken_one(
         raise Stop
 
     with pytest.raises(Stop):
-        distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path / "b", on_checkpoint=stop))
-    resumed = distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path / "b"))
+        distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path / "b", on_checkpoint=stop))
+    resumed = distil(tiny_teacher.unet, texts, SCHEDULE, OPTIONS, Run(tmp_path / "b"))
     assert equal(weights(unbroken), weights(resumed))
     states = [load_file(tmp_path / name / LAST) for name in "ab"]
     assert equal(*states)
-
-
-def test_a_finished_run_is_cooled_down(
-    tiny_teacher: Teacher, texts: EncodedTexts, tmp_path: Path
-) -> None:
-    """Adam without momentum moves in proportion to its rate: half as far in the last of two."""
-
-    def run(name: str, iterations: int, cooldown: float = 0.0) -> dict[str, torch.Tensor]:
-        options = replace(OPTIONS, iterations=iterations, cooldown=cooldown)
-        distil(tiny_teacher.unet, texts, SCHEDULE, options, Run(tmp_path / name))
-        return load_file(tmp_path / name / f"state-{iterations:06d}.safetensors")
-
-    before, constant = run("constant", 3), run("constant", 4)
-    assert all(torch.equal(value, before[key]) for key, value in run("cooled", 3).items())
-    cooled = run("cooled", 4, cooldown=0.5)
-    far, half = (
-        torch.cat([(after[key] - before[key]).flatten() for key in before if "module/psi" in key])
-        for after in (constant, cooled)
-    )
-    assert far.norm() > 0
-    assert (half - far / 2).norm() <= 1e-2 * far.norm()
 
 
 def test_a_finished_run_goes_on_when_more_iterations_are_asked(

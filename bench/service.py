@@ -8,8 +8,9 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 from threading import Thread
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
@@ -18,6 +19,7 @@ from sidestep.errors import BenchmarkFailed
 
 HOST = "127.0.0.1"
 START_S = 120.0
+UNLENT = range(10_000, 32_000)  # ports
 _CODE = "import sys; sys.path.append({root!r}); from sidestep.cli.main import main; main()"
 
 
@@ -63,8 +65,13 @@ def wait_for_page(port: int) -> None:
 
 
 def free_port() -> int:
-    """Find a port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Find a port of this machine that nobody listens on.
+
+    Below those that a system lends to connections (from 32768 on Linux), any of which may take a
+    port between the moment it is found free and that in which a server listens there.
+    """
+    for port in SystemRandom().sample(UNLENT, len(UNLENT)):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
+    raise BenchmarkFailed(f"no port from {UNLENT[0]} to {UNLENT[-1]} is free; end what holds them")

@@ -6,15 +6,13 @@ import asyncio
 import io
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from distill.folders import Teacher
 
 TOKENS = 12
-UNLENT_PORTS = range(10_000, 32_000)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -268,18 +265,7 @@ def serving() -> Callable[..., AbstractContextManager[subprocess.Popen[str]]]:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Find a port of this machine that nobody listens on, another one at every call.
+    """Find a port of this machine that nobody listens on."""
+    from bench.service import free_port
 
-    Below those that a system lends to connections (from 32768 on Linux), any of which may take a
-    port between the moment it is found free and that in which a server listens there.
-    """
-    ports = iter(random.sample(UNLENT_PORTS, 1_000))
-
-    def find() -> int:
-        for port in ports:
-            with socket.socket() as probe, suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return port
-        raise AssertionError("no port is free")
-
-    return find
+    return free_port

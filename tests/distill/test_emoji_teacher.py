@@ -30,7 +30,6 @@ from distill.emoji_teacher import EmojiTeacherOptions, read_autoencoder, train_e
 from distill.folders import Teacher, load_teacher, write_teacher
 from distill.picture_quality import psnr
 from distill.processes import Processes
-from distill.rates import cosine
 from distill.teacher import CaptionedLatents, TeacherOptions, draw_batch
 from sidestep.errors import InvalidData, InvalidModel, InvalidTraining
 
@@ -251,14 +250,6 @@ def test_pixels_survive_the_way_to_the_network_and_back() -> None:
     assert float(x.max()) == 1
     assert np.abs(to_pictures(x).astype(int) - pictures.numpy()).max() <= 1
     assert psnr(torch.zeros(1), torch.full((1,), 0.2)) == pytest.approx(20)
-
-
-def test_the_rate_warms_up_and_ends_at_zero() -> None:
-    rates = [cosine(step, peak=1.0, warmup=10, last=100) for step in range(1, 101)]
-    assert rates[4] == 0.5
-    assert max(rates) == rates[9] == 1.0
-    assert rates[-1] == pytest.approx(0)
-    assert rates[9:] == sorted(rates[9:], reverse=True)
 
 
 def test_a_teacher_tells_how_it_was_made(data: Path, tmp_path: Path) -> None:

@@ -53,11 +53,8 @@ class FoldedGenerator(nn.Module):
         self.v_prediction = schedule.prediction_type == "v_prediction"
         self.a = schedule.a_init
         a, sigma = schedule.a_init, schedule.sigma_init
-        fold_timesteps(self.unet, schedule.timesteps)
         simplify_text_encoder(self.text_encoder)
-        simplify_unet(self.unet)
-        keep_prediction(self.unet)
-        self.unet.forward = partial(unet_without_time, self.unet)
+        fold_unet(self.unet, schedule.timesteps)
         _scale(self.unet.conv_in.weight, sigma)
         factor = sigma * (1 if self.v_prediction else 1 / a)
         self.post_quant_conv, self.decoder = fold_decoder(generator.vae, factor)
@@ -92,6 +89,17 @@ class Prediction(nn.Module):
             x = self.act(self.norm(x))
         predicted: Tensor = self.conv(x)
         return predicted
+
+
+def fold_unet(unet: UNet2DConditionModel, timesteps: Sequence[int]) -> None:
+    """Fold a UNet's timesteps into it; afterwards it is called as `unet_without_time` is.
+
+    Raises InvalidModel for one that needs more inputs.
+    """
+    fold_timesteps(unet, timesteps)
+    simplify_unet(unet)
+    keep_prediction(unet)
+    unet.forward = partial(unet_without_time, unet)
 
 
 def keep_prediction(unet: UNet2DConditionModel) -> None:

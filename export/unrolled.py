@@ -7,19 +7,11 @@ joins the decoder's last weights as it does for one step (`export/folding.py`).
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
-from export.folding import (
-    FoldedGenerator,
-    fold_decoder,
-    fold_timesteps,
-    keep_prediction,
-    unet_without_time,
-)
-from export.simplify import simplify_text_encoder, simplify_unet
+from export.folding import FoldedGenerator, fold_decoder, fold_unet
+from export.simplify import simplify_text_encoder
 from sidestep.engines.torch_module import GeneratorModule, to_pixels
 
 
@@ -37,11 +29,8 @@ class UnrolledGenerator(nn.Module):
         self.unet = generator.unet
         self.steps: Tensor
         self.register_buffer("steps", torch.arange(self.schedule.steps))
-        fold_timesteps(self.unet, self.schedule.timesteps)
         simplify_text_encoder(self.text_encoder)
-        simplify_unet(self.unet)
-        keep_prediction(self.unet)
-        self.unet.forward = partial(unet_without_time, self.unet)
+        fold_unet(self.unet, self.schedule.timesteps)
         self.post_quant_conv, self.decoder = fold_decoder(generator.vae, 1.0)
 
     def forward(self, input_ids: Tensor, noise: Tensor) -> Tensor:
